@@ -1,0 +1,128 @@
+//! `model.yaml` as data.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A model folder's description.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Version of this file's form.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// Name, as in `name@sha256:...` of a record.
+    pub name: String,
+    /// The ONNX graph, relative to the folder.
+    #[serde(default)]
+    pub graph: Option<PathBuf>,
+    /// Weights for a built-in architecture, instead of a graph.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
+    /// The built-in architecture.
+    #[serde(default)]
+    pub arch: Option<String>,
+    /// Label names, one a line, in the order of the logits.
+    #[serde(default)]
+    pub labels: Option<PathBuf>,
+    /// How pixels become the input tensor.
+    #[serde(default)]
+    pub preprocess: Preprocess,
+    /// Which outputs are which.
+    #[serde(default)]
+    pub outputs: Outputs,
+}
+
+/// Preprocessing, as torchvision does it. The default is ResNet-50's.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Preprocess {
+    /// Size to resize to.
+    #[schemars(range(min = 1, max = 4096))]
+    pub resize: u32,
+    /// `short`: the short side becomes `resize`; `exact`: both sides do.
+    pub resize_mode: ResizeMode,
+    /// Side of the square cut from the centre.
+    #[schemars(range(min = 1, max = 4096))]
+    pub crop: u32,
+    /// Filter, antialiased as Pillow's.
+    pub interpolation: Interpolation,
+    /// Order of the channels.
+    pub channels: Channels,
+    /// Pixel values are divided by this.
+    pub scale: f32,
+    /// Subtracted from each channel after scaling.
+    pub mean: [f32; 3],
+    /// Each channel is divided by this at last.
+    pub std: [f32; 3],
+}
+
+impl Default for Preprocess {
+    fn default() -> Self {
+        Self {
+            resize: 256,
+            resize_mode: ResizeMode::Short,
+            crop: 224,
+            interpolation: Interpolation::Bilinear,
+            channels: Channels::Rgb,
+            scale: 255.0,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        }
+    }
+}
+
+/// What `resize` applies to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ResizeMode {
+    /// The short side; the aspect ratio stays.
+    Short,
+    /// Both sides.
+    Exact,
+}
+
+/// Resampling filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// Triangle filter.
+    Bilinear,
+    /// Catmull-Rom with a = -0.5, as Pillow's.
+    Bicubic,
+}
+
+/// Order of the channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// Red first.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// Which outputs are which; found in the graph where not named.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outputs {
+    /// Name of the logits.
+    pub logits: Option<String>,
+    /// Name of the embedding.
+    pub embedding: Option<String>,
+    /// What makes scores of logits; softmax where not given, unless the graph ends in one.
+    pub activation: Option<Activation>,
+}
+
+/// What makes scores of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// Scores that sum to 1.
+    Softmax,
+    /// A score for each class by itself.
+    Sigmoid,
+    /// The logits are the scores.
+    None,
+}

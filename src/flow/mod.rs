@@ -1,0 +1,15 @@
+//! What travels between the stages. Imports nothing of ours, so that every stage can import it.
+
+mod envelope;
+mod memory;
+mod message;
+mod outcome;
+mod record;
+mod reference;
+
+pub use envelope::{AckToken, Delivery, Envelope, Item, LostToken};
+pub use memory::{MemoryBudget, Pool, Reservation};
+pub use message::{Header, Message, Partition, Position};
+pub use outcome::{Outcome, Reason, Rejection, Skip, Stage};
+pub use record::{Label, Record, SourceRef};
+pub use reference::{ImageRef, Location, ParsedItem};

@@ -1,0 +1,15 @@
+//! Lakelens labels and embeds an image lake: image references come in, and every one of them leaves as exactly one record (its labels and its
+//! embedding) or one rejection (the reason why not); nothing is acknowledged before it has left.
+//!
+//! The modules in the order in which data meets them; `ARCHITECTURE.md` draws the arrows.
+
+pub mod error;
+pub mod flow;
+pub mod config;
+pub mod store;
+pub mod source;
+pub mod fetch;
+pub mod model;
+pub mod sink;
+
+pub use error::{Context, Error, Result};

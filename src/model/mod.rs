@@ -1,0 +1,54 @@
+//! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
+
+use std::sync::Arc;
+
+use crate::flow::{Label, Rejection};
+
+/// Pixels of one image as the network takes them: channels, height, width (CHW), normalised.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// `channels * height * width` values.
+    pub values: Vec<f32>,
+    /// Channels, height, width.
+    pub shape: [usize; 3],
+}
+
+/// What the network says of one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Best labels first, at most `top_k`, none below `min_score`.
+    pub labels: Vec<Label>,
+    /// The classifier's input, as asked for (normalised or not).
+    pub embedding: Vec<f32>,
+}
+
+/// What a model is, for records and for `lakelens model inspect`.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// `name@sha256:` and twelve hex digits.
+    pub id: Arc<str>,
+    /// Short hash over weights, preprocessing, which output, precision and normalisation.
+    pub space: Arc<str>,
+    /// `sha256:` and twelve hex digits over the preprocessing.
+    pub preprocess: Arc<str>,
+    /// `f32`, `bf16` or `int8`.
+    pub precision: Arc<str>,
+    /// `none` or `l2`.
+    pub normalize: Arc<str>,
+    /// Number of logits.
+    pub classes: usize,
+    /// Length of the embedding.
+    pub embedding_dim: usize,
+    /// Channels, height and width of the input.
+    pub input: [usize; 3],
+}
+
+/// A loaded network. Shared by all worker threads: `predict` is called from several at once, each with a micro-batch of its own.
+pub trait Model: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+
+    /// Runs one micro-batch on the calling thread. The results stand in the order of the images, and are the same whatever else is in the batch.
+    /// A rejection (`model_failed`) is of that image alone.
+    fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>>;
+}
