@@ -6,10 +6,15 @@
 pub mod error;
 pub mod flow;
 pub mod config;
+pub mod kafka;
 pub mod store;
 pub mod source;
+pub mod reference;
 pub mod fetch;
+pub mod preprocess;
 pub mod model;
+pub mod format;
 pub mod sink;
+pub mod telemetry;
 
 pub use error::{Context, Error, Result};

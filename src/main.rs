@@ -1,1 +1,5 @@
-fn main() {}
+//! The `lakelens` command: see `lakelens --help`.
+
+fn main() -> std::process::ExitCode {
+    lakelens::cli::main().into()
+}

@@ -1,8 +1,17 @@
 //! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
 
+mod graph;
+pub mod init;
+mod load;
+mod scores;
+mod tract;
+
 use std::sync::Arc;
 
 use crate::flow::{Label, Rejection};
+
+pub use graph::Anatomy;
+pub use load::{Files, LoadOptions, Loaded, load, read};
 
 /// Pixels of one image as the network takes them: channels, height, width (CHW), normalised.
 #[derive(Debug, Clone, PartialEq)]

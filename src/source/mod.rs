@@ -3,6 +3,8 @@
 //! A source runs on a thread or task of its own and speaks through a channel of [`Event`]s; what the worker asks of it goes through its
 //! [`Control`]. This shape lets a Kafka consumer keep polling, as its group demands, whatever the stages are waiting for.
 
+mod offsets;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
 use crate::flow::{Message, Partition};
+
+pub use offsets::{OffsetTracker, Unknown};
 
 /// A started source.
 pub struct Source {

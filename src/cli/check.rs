@@ -1,0 +1,33 @@
+//! `lakelens check`: every mistake of a pipeline file at once.
+
+use std::path::PathBuf;
+
+use crate::cli::print;
+use crate::pipeline::assemble;
+use crate::{Error, Result, config};
+
+/// Check a pipeline file: every mistake at once, with line and column.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// Also try the servers: brokers, topics, buckets.
+    #[arg(long)]
+    connect: bool,
+}
+
+pub async fn run(args: Args) -> Result<()> {
+    let pipeline = config::load(&args.pipeline).map_err(Error::config)?;
+    let (delivery, why) = config::effective_delivery(&pipeline);
+    let mut text = config::redacted(&args.pipeline).map_err(Error::config)?;
+    text.push_str(&format!("# delivery: {delivery} ({why})\n"));
+    if args.connect {
+        let faults = assemble::connect(&pipeline).await;
+        if !faults.is_empty() {
+            return Err(Error::failed(faults.join("\n")));
+        }
+        text.push_str("# every server answered\n");
+    }
+    text.push_str(&format!("# {}: no mistakes found\n", args.pipeline.display()));
+    print(&text)
+}

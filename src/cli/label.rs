@@ -1,0 +1,125 @@
+//! `lakelens label`: a one-off, without servers of any kind unless the input lies in a bucket.
+
+use std::path::PathBuf;
+
+use crate::cli::{Common, summary};
+use crate::config::{self, ByteSize, Encoding, Normalize, OnDelete, Precision};
+use crate::pipeline::{self, Parts};
+use crate::sink::{Journal, Sink};
+use crate::source::inputs;
+use crate::worker::coordinator::Bounds;
+use crate::worker::intake::Reading;
+use crate::{Error, Result, model, store};
+
+/// Label files, folders, globs, s3://bucket/prefix, or - for references on stdin.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Files, folders, globs, s3://bucket/prefix, or - for references on stdin, one a line.
+    #[arg(required = true)]
+    input: Vec<String>,
+    /// A model folder with model.yaml, or an .onnx file.
+    #[arg(long)]
+    model: PathBuf,
+    /// Where records go: FILE.jsonl, FILE.parquet, or - for JSONL on stdout.
+    #[arg(long, default_value = "-")]
+    out: String,
+    /// Labels a record; 0 = none.
+    #[arg(long, default_value_t = 5)]
+    top_k: usize,
+    /// Leave out labels below this score.
+    #[arg(long, default_value_t = 0.0)]
+    min_score: f32,
+    /// Leave the embedding out.
+    #[arg(long)]
+    no_embeddings: bool,
+    /// Scale embeddings to length 1.
+    #[arg(long)]
+    l2: bool,
+    /// Arithmetic of the network.
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Most images in one micro-batch.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: u16,
+    /// Worker threads; 0 = one a core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Upper bound for bodies, decoding and unfinished results together.
+    #[arg(long, default_value = "512MiB")]
+    memory: ByteSize,
+    /// Turn images as their EXIF orientation says (torchvision does not).
+    #[arg(long)]
+    exif: bool,
+    /// Go on with what an interrupted run has left in the output.
+    #[arg(long)]
+    resume: bool,
+    /// Write over an existing output.
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// End with code 4 if an image was rejected.
+    #[arg(long)]
+    fail_on_rejected: bool,
+    /// S3 endpoint, where it is not AWS; also from AWS_ENDPOINT_URL.
+    #[arg(long, env = "S3_ENDPOINT")]
+    s3_endpoint: Option<String>,
+    /// `endpoint/bucket/key` instead of `bucket.endpoint/key`; implied by --s3-endpoint.
+    #[arg(long)]
+    s3_path_style: bool,
+    /// Read buckets without credentials.
+    #[arg(long)]
+    s3_anonymous: bool,
+}
+
+pub async fn run(args: Args, common: Common) -> Result<()> {
+    let output = config::Output {
+        top_k: args.top_k,
+        min_score: args.min_score,
+        embeddings: !args.no_embeddings,
+        normalize: if args.l2 { Normalize::L2 } else { Normalize::None },
+        encoding: Encoding::Array,
+        ..config::Output::default()
+    };
+    let s3 = config::S3 {
+        path_style: args.s3_path_style || args.s3_endpoint.is_some(),
+        endpoint: args.s3_endpoint,
+        anonymous: args.s3_anonymous,
+        ..config::S3::default()
+    };
+    if args.memory.0 < 16 << 20 {
+        return Err(Error::config("--memory must be at least 16MiB"));
+    }
+    let journal = Journal::open(&args.out, args.resume, args.overwrite)?;
+    let loaded = model::load(&args.model, &model::LoadOptions::new(args.precision, &output))?;
+    let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
+        true => Some(store::s3_client(&s3).await),
+        false => None,
+    };
+    let source = inputs::start(&args.input, client, journal.done()).await?;
+    let sink: Box<dyn Sink> = Box::new(journal.sink()?);
+    let summary = pipeline::run(Parts {
+        sources: vec![(source, Reading::References(OnDelete::Skip))],
+        sinks: vec![sink],
+        model: Some(loaded),
+        fetch: config::Fetch::default(),
+        decode: config::Decode { exif: args.exif, ..config::Decode::default() },
+        s3,
+        memory: args.memory.0,
+        batch: config::Batch { max_items: usize::from(args.batch), ..config::Batch::default() },
+        threads: args.threads,
+        output,
+        // The user is looking on, and named the pictures: a folder of broken ones is an answer.
+        reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },
+        bounds: Bounds::default(),
+        stop: common.stop.clone(),
+        quiet: common.quiet,
+    })
+    .await?;
+    let finished = summary.error.is_none() && !summary.stopped;
+    if !common.quiet {
+        summary::print(&summary);
+    }
+    if finished {
+        journal.finish()?;
+    }
+    summary::verdict(summary, args.fail_on_rejected, true)
+}

@@ -1,0 +1,136 @@
+//! The command line: one file a subcommand, all of them in the list below.
+
+mod audit;
+mod bench;
+mod check;
+mod demo;
+mod enqueue;
+mod label;
+mod model;
+mod run;
+mod schema;
+mod summary;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Error, Result};
+
+/// Labels and embeds an image lake.
+///
+/// Image references come from Kafka, a listing or a file; pictures from S3, http or disk; every reference leaves as exactly one record (labels and
+/// embedding) or one rejection (the reason why not).
+#[derive(Parser)]
+#[command(name = "lakelens", version, max_term_width = 120)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Log as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log only warnings, and show no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Label(Box<label::Args>),
+    Run(run::Args),
+    Check(check::Args),
+    Enqueue(enqueue::Args),
+    Audit(audit::Args),
+    #[command(subcommand)]
+    Model(model::Command),
+    #[command(subcommand)]
+    Bench(bench::Command),
+    Schema(schema::Args),
+    Completions(schema::Completions),
+}
+
+/// What every command is given.
+#[derive(Clone)]
+pub struct Common {
+    /// Results for scripts.
+    pub json: bool,
+    /// No progress.
+    pub quiet: bool,
+    /// Asks the command to stop: the first SIGTERM or Ctrl-C.
+    pub stop: CancellationToken,
+}
+
+/// Runs the command line and gives the exit code of the contract.
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    crate::telemetry::init_log(cli.json, cli.quiet);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("lakelens: cannot start: {error}");
+            return 1;
+        }
+    };
+    let result = runtime.block_on(async {
+        let common = Common { json: cli.json, quiet: cli.quiet, stop: stop_on_signal() };
+        dispatch(cli.command, common).await
+    });
+    // Threads of clients that wait for a server that is away must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("lakelens: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+async fn dispatch(command: Command, common: Common) -> Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args, common).await,
+        Command::Label(args) => label::run(*args, common).await,
+        Command::Run(args) => run::run(args, common).await,
+        Command::Check(args) => check::run(args).await,
+        Command::Enqueue(args) => enqueue::run(args, common).await,
+        Command::Audit(args) => audit::run(args, common).await,
+        Command::Model(command) => model::run(command, &common),
+        Command::Bench(command) => bench::run(command, common).await,
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => schema::completions(&args),
+    }
+}
+
+/// The first SIGTERM or Ctrl-C cancels the token, the second ends the process at once.
+fn stop_on_signal() -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let mut term = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(term) => term,
+            Err(error) => return tracing::warn!("SIGTERM will not be noticed: {error}"),
+        };
+        for first in [true, false] {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            if first {
+                stop.cancel();
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+    token
+}
+
+/// Writes to stdout; a closed pipe (`| head`) ends the process quietly, as for other Unix tools.
+pub(crate) fn print(text: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result.map_err(|e| Error::failed(format!("cannot write to stdout: {e}"))),
+    }
+}

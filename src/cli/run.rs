@@ -1,0 +1,45 @@
+//! `lakelens run`: the worker.
+
+use std::path::PathBuf;
+
+use crate::cli::{Common, summary};
+use crate::config::{self, Span};
+use crate::pipeline::{self, assemble};
+use crate::worker::coordinator::Bounds;
+use crate::{Error, Result};
+
+/// Run a pipeline: the worker.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The pipeline file.
+    pipeline: PathBuf,
+    /// End when there has been nothing to do for this long (a backfill): every partition at its end, nothing in flight.
+    #[arg(long, value_name = "10s")]
+    until_idle: Option<Span>,
+    /// End after this many items.
+    #[arg(long)]
+    max_items: Option<u64>,
+    /// Label, but write records to stdout instead of the sinks and commit nothing; 20 items unless --max-items says otherwise.
+    #[arg(long)]
+    dry_run: bool,
+    /// End with code 4 if an image was rejected.
+    #[arg(long)]
+    fail_on_rejected: bool,
+}
+
+pub async fn run(args: Args, common: Common) -> Result<()> {
+    let pipeline = config::load(&args.pipeline).map_err(Error::config)?;
+    let bounds = Bounds {
+        until_idle: args.until_idle.map(|span| span.0),
+        max_items: args.max_items.or(args.dry_run.then_some(20)),
+    };
+    let mode = if args.dry_run { assemble::Mode::DryRun } else { assemble::Mode::Real };
+    let mut parts = assemble::parts(&pipeline, mode, &common).await?;
+    parts.bounds = bounds;
+    let summary = pipeline::run(parts).await?;
+    if !common.quiet {
+        summary::print(&summary);
+    }
+    let bounded = args.until_idle.is_some() || args.max_items.is_some();
+    summary::verdict(summary, args.fail_on_rejected, bounded)
+}

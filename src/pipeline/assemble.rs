@@ -1,0 +1,1 @@
+//! From a checked pipeline file to started sources and sinks.

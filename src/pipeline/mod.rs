@@ -1,0 +1,178 @@
+//! The only wiring: starts the stages, owns the channels between them, and waits for the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+use crate::fetch::Fetcher;
+use crate::flow::MemoryBudget;
+use crate::model::{Loaded, ModelInfo};
+use crate::preprocess::Limits;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::telemetry::{Progress, Stats};
+use crate::worker::compute::{Compute, ComputeConfig};
+use crate::worker::coordinator::{Bounds, Channels, Coordinator, Ending, Feed, Settings};
+use crate::worker::intake::Reading;
+use crate::worker::ledger::Ledger;
+use crate::worker::record::RecordForm;
+use crate::worker::{deliver, fetching};
+use crate::{Error, Result};
+
+/// Messages that wait between the sources and the coordinator; small, since the coordinator never waits for a stage.
+const EVENTS: usize = 256;
+
+/// What a run consists of.
+pub struct Parts {
+    /// Started sources, and how their messages are read.
+    pub sources: Vec<(Source, Reading)>,
+    /// Where everything goes; dead letters included.
+    pub sinks: Vec<Box<dyn Sink>>,
+    /// The network; `None` in a pipeline that only archives records.
+    pub model: Option<Loaded>,
+    /// Fetching.
+    pub fetch: config::Fetch,
+    /// Decoding.
+    pub decode: config::Decode,
+    /// Object store.
+    pub s3: config::S3,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Micro-batches.
+    pub batch: config::Batch,
+    /// Worker threads; 0 = one a core.
+    pub threads: usize,
+    /// What a record holds.
+    pub output: config::Output,
+    /// When too much is rejected.
+    pub reject_limit: config::RejectLimit,
+    /// When the run ends by itself.
+    pub bounds: Bounds,
+    /// Asks it to stop.
+    pub stop: CancellationToken,
+    /// Show no progress.
+    pub quiet: bool,
+}
+
+/// How a run went.
+pub struct Summary {
+    /// The accounts of all partitions.
+    pub ledger: Ledger,
+    /// How often each label was the best one.
+    pub top_labels: BTreeMap<Arc<str>, u64>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// From the first message asked for to the last offset committed.
+    pub elapsed: Duration,
+    /// The model, if any.
+    pub model: Option<ModelInfo>,
+    /// Ended by a signal, with input left.
+    pub stopped: bool,
+    /// Why it ended, if not well.
+    pub error: Option<Error>,
+}
+
+/// Runs the parts to their end.
+pub async fn run(parts: Parts) -> Result<Summary> {
+    let stats = Arc::new(Stats::default());
+    let memory = MemoryBudget::new(usize::try_from(parts.memory).unwrap_or(usize::MAX));
+    let (done_tx, done) = mpsc::unbounded_channel();
+    let (fatal_tx, fatal) = mpsc::unbounded_channel();
+    let (work, work_rx) = mpsc::unbounded_channel();
+    let (commands, commands_rx) = mpsc::unbounded_channel();
+    let (reports_tx, reports) = mpsc::unbounded_channel();
+    let cancel_fetches = CancellationToken::new();
+    let result_bytes = 2048 + if parts.output.embeddings { 4 * parts.model.as_ref().map_or(2048, |m| m.info().embedding_dim) } else { 0 };
+    let info = parts.model.as_ref().map(|m| m.info().clone());
+
+    let mut stages = Vec::new();
+    let mut compute = None;
+    if let Some(loaded) = parts.model {
+        let pool = Compute::start(
+            ComputeConfig {
+                threads: threads(parts.threads),
+                batch: parts.batch,
+                limits: Limits {
+                    max_pixels: parts.fetch.max_pixels.0,
+                    timeout: parts.decode.timeout.0,
+                    exif: parts.decode.exif,
+                },
+                preprocess: loaded.file.preprocess.clone(),
+                memory: memory.decode.clone(),
+            },
+            loaded.model.clone(),
+            RecordForm::new(loaded.info(), &parts.output),
+            done_tx.clone(),
+            fatal_tx.clone(),
+            stats.clone(),
+        )?;
+        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone()).await?);
+        let outlets =
+            fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
+        stages.push(tokio::spawn(fetching::run(fetcher, work_rx, outlets, cancel_fetches.clone())));
+        compute = Some(pool);
+    }
+    stages.push(tokio::spawn(deliver::run(parts.sinks, commands_rx, reports_tx, fatal_tx, stats.clone())));
+
+    let (events_tx, events) = mpsc::channel(EVENTS);
+    let mut feeds = Vec::new();
+    let mut forwards = Vec::new();
+    for (number, (source, reading)) in parts.sources.into_iter().enumerate() {
+        let Source { events: mut from, control } = source;
+        let to = events_tx.clone();
+        forwards.push(tokio::spawn(async move {
+            while let Some(event) = from.recv().await {
+                if to.send((number, event)).await.is_err() {
+                    return;
+                }
+            }
+        }));
+        feeds.push(Feed { control: control.into(), reading });
+    }
+    drop((events_tx, done_tx));
+
+    let channels = Channels {
+        events,
+        work,
+        done,
+        lost: mpsc::unbounded_channel(),
+        fatal,
+        commands,
+        reports,
+        cancel_fetches: cancel_fetches.clone(),
+        stop: parts.stop,
+    };
+    let settings =
+        Settings { bounds: parts.bounds, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
+    let begun = Instant::now();
+    let progress = Progress::start(stats.clone(), parts.quiet);
+    let ending = Coordinator::new(feeds, channels, settings, stats.clone()).run().await;
+    drop(progress);
+    let elapsed = begun.elapsed();
+
+    cancel_fetches.cancel();
+    forwards.iter().for_each(tokio::task::JoinHandle::abort);
+    for stage in stages {
+        // A sink that waits for a server that is away must not keep a failed worker from ending.
+        let _ = tokio::time::timeout(Duration::from_secs(5), stage).await;
+    }
+    if let Some(pool) = compute {
+        let _ = tokio::task::spawn_blocking(move || pool.stop()).await;
+    }
+    let Ending { ledger, top_labels, stopped, error } = ending;
+    let unbalanced = ledger.unbalanced();
+    let error = error.or_else(|| (!unbalanced.is_empty()).then(|| Error::Unbalanced(unbalanced.join("; "))));
+    Ok(Summary { ledger, top_labels, stats, elapsed, model: info, stopped, error })
+}
+
+/// Worker threads for `asked`, 0 meaning one a core.
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}

@@ -1,0 +1,335 @@
+//! One pool of threads for all that costs CPU time, one thread a core: each takes either an image to decode or a micro-batch to predict,
+//! whichever is due, so that decoding runs ahead of inference just far enough and no core idles while there is work.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::fetch::Body;
+use crate::flow::{Delivery, Envelope, Location, Outcome, Pool, Reason, Rejection, Stage};
+use crate::model::{Model, Tensor};
+use crate::preprocess::{self, Preprocessor};
+use crate::telemetry::Stats;
+use crate::worker::record::RecordForm;
+use crate::{Error, config};
+
+/// What is known of an image when its pixels are ready for the model.
+#[derive(Debug)]
+pub struct Ready {
+    /// Input of the model.
+    pub tensor: Tensor,
+    /// What the record says of the file.
+    pub file: FileFacts,
+}
+
+/// What a record says of the file that was read.
+#[derive(Debug, Clone)]
+pub struct FileFacts {
+    /// Which location gave it.
+    pub location: Location,
+    /// ETag without quotes.
+    pub etag: Option<String>,
+    /// Version.
+    pub version: Option<String>,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Lower-case name of the format.
+    pub format: &'static str,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// What the pool needs to know.
+pub struct ComputeConfig {
+    /// Threads.
+    pub threads: usize,
+    /// Size and deadline of a micro-batch.
+    pub batch: config::Batch,
+    /// Limits of decoding.
+    pub limits: preprocess::Limits,
+    /// Preprocessing of the model.
+    pub preprocess: config::Preprocess,
+    /// Memory for decoding and for tensors.
+    pub memory: Pool,
+}
+
+/// The running pool.
+pub struct Compute {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    config: ComputeConfig,
+    model: Arc<dyn Model>,
+    form: RecordForm,
+    done: mpsc::UnboundedSender<Delivery>,
+    fatal: mpsc::UnboundedSender<Error>,
+    stats: Arc<Stats>,
+}
+
+#[derive(Default)]
+struct State {
+    bodies: VecDeque<Envelope<Body>>,
+    tensors: VecDeque<(Instant, Envelope<Ready>)>,
+    /// Threads that are decoding now.
+    decoding: usize,
+    /// Threads that wait for work.
+    idle: usize,
+    closed: bool,
+}
+
+/// What a thread does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Decode,
+    Predict(usize),
+    Wait(Option<Duration>),
+    Stop,
+}
+
+impl State {
+    /// Decides on the next piece of work. Full micro-batches go first (their images have waited longest), then decoding, then what has waited for
+    /// `max_wait`; a rest that nothing can join any more goes at once.
+    fn turn(&self, now: Instant, batch: &config::Batch, threads: usize) -> Turn {
+        let ready = self.tensors.len();
+        let full = batch.max_items;
+        // With nothing left to decode, what is ready is shared among the threads that would otherwise stand by.
+        let share = if self.bodies.is_empty() { ready.div_ceil(self.idle + 1) } else { ready };
+        if ready >= full {
+            return Turn::Predict(share.min(full));
+        }
+        if !self.bodies.is_empty() && ready + self.decoding < full * (threads + 1) {
+            return Turn::Decode;
+        }
+        match self.tensors.front() {
+            Some((since, _)) => {
+                let waited = now.saturating_duration_since(*since);
+                if waited >= batch.max_wait.0 || self.closed && self.bodies.is_empty() && self.decoding == 0 {
+                    Turn::Predict(share.min(full))
+                } else {
+                    Turn::Wait(Some(batch.max_wait.0 - waited))
+                }
+            }
+            None if self.closed && self.bodies.is_empty() && self.decoding == 0 => Turn::Stop,
+            None => Turn::Wait(None),
+        }
+    }
+}
+
+impl Compute {
+    /// Starts the threads.
+    pub fn start(
+        config: ComputeConfig,
+        model: Arc<dyn Model>,
+        form: RecordForm,
+        done: mpsc::UnboundedSender<Delivery>,
+        fatal: mpsc::UnboundedSender<Error>,
+        stats: Arc<Stats>,
+    ) -> crate::Result<Self> {
+        let count = config.threads.max(1);
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), config, model, form, done, fatal, stats });
+        let threads = (0..count)
+            .map(|n| {
+                let shared = shared.clone();
+                std::thread::Builder::new()
+                    .name(format!("compute-{n}"))
+                    .spawn(move || {
+                        if catch_unwind(AssertUnwindSafe(|| shared.work())).is_err() {
+                            let _ = shared.fatal.send(Error::failed("a compute thread panicked; this is a bug, please report it"));
+                        }
+                    })
+                    .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))
+            })
+            .collect::<crate::Result<Vec<_>>>()?;
+        Ok(Self { shared, threads })
+    }
+
+    /// A handle that bodies are given to.
+    pub fn intake(&self) -> Intake {
+        Intake(self.shared.clone())
+    }
+
+    /// Lets the threads finish what they have, and waits for them.
+    pub fn stop(self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Gives bodies to the pool. Never waits: how many there can be is bounded by the memory that each of them holds.
+#[derive(Clone)]
+pub struct Intake(Arc<Shared>);
+
+impl Intake {
+    /// Queues one body for decoding.
+    pub fn push(&self, body: Envelope<Body>) {
+        self.0.lock().bodies.push_back(body);
+        self.0.wake.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is consistent between any two statements that hold the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut preprocessor = Preprocessor::new(self.config.preprocess.clone());
+        let mut state = self.lock();
+        loop {
+            match state.turn(Instant::now(), &self.config.batch, self.config.threads.max(1)) {
+                Turn::Stop => {
+                    self.wake.notify_all();
+                    return;
+                }
+                Turn::Wait(limit) => {
+                    state.idle += 1;
+                    state = match limit {
+                        Some(limit) => self.wake.wait_timeout(state, limit).unwrap_or_else(PoisonError::into_inner).0,
+                        None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    };
+                    state.idle -= 1;
+                }
+                Turn::Decode => {
+                    let Some(body) = state.bodies.pop_front() else { continue };
+                    state.decoding += 1;
+                    drop(state);
+                    let begun = Instant::now();
+                    let result = self.decode(body, &mut preprocessor);
+                    self.stats.decode.add(begun.elapsed());
+                    state = self.lock();
+                    state.decoding -= 1;
+                    match result {
+                        Decoded::Ready(ready) => state.tensors.push_back((Instant::now(), *ready)),
+                        Decoded::Ended(delivery) => self.send(*delivery),
+                        Decoded::NoMemory(body) => {
+                            state.bodies.push_front(*body);
+                            // Memory comes back when a decode or a prediction ends: do one, or wait for the other threads'.
+                            let waiting = state.tensors.len().min(self.config.batch.max_items);
+                            state = if waiting > 0 {
+                                self.predict(state, waiting)
+                            } else {
+                                let short = Duration::from_millis(5);
+                                self.wake.wait_timeout(state, short).unwrap_or_else(PoisonError::into_inner).0
+                            };
+                        }
+                    }
+                    self.wake.notify_one();
+                }
+                Turn::Predict(count) => state = self.predict(state, count),
+            }
+        }
+    }
+
+    fn predict<'a>(&'a self, mut state: MutexGuard<'a, State>, count: usize) -> MutexGuard<'a, State> {
+        let batch: Vec<Envelope<Ready>> = state.tensors.drain(..count).map(|(_, ready)| ready).collect();
+        drop(state);
+        let begun = Instant::now();
+        let results = {
+            let tensors: Vec<&Tensor> = batch.iter().map(|e| &e.value.tensor).collect();
+            self.model.predict(&tensors)
+        };
+        self.stats.infer.add(begun.elapsed());
+        self.stats.batches.add_one(batch.len());
+        if results.len() == batch.len() {
+            for (envelope, result) in batch.into_iter().zip(results) {
+                let (ready, envelope) = envelope.split();
+                self.send(match result {
+                    Ok(prediction) => {
+                        let record = self.form.record(&envelope.item, ready.file, prediction);
+                        envelope.deliver(Outcome::Record(Box::new(record)))
+                    }
+                    Err(rejection) => envelope.reject(rejection),
+                });
+            }
+        } else {
+            let _ = self.fatal.send(Error::failed("the model answered for another number of images than it was given; this is a bug"));
+        }
+        self.wake.notify_all();
+        self.lock()
+    }
+
+    fn send(&self, delivery: Delivery) {
+        // Fails only when the coordinator is gone; the token inside then reports to nobody either.
+        let _ = self.done.send(delivery);
+    }
+
+    fn decode(&self, envelope: Envelope<Body>, preprocessor: &mut Preprocessor) -> Decoded {
+        let limits = &self.config.limits;
+        let bytes = envelope.value.bytes.clone();
+        let header = match preprocess::probe(&bytes, limits) {
+            Ok(header) => header,
+            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
+        };
+        let tensor_bytes = preprocessor.tensor_bytes();
+        let needed = header.decode_bytes + tensor_bytes;
+        if needed > self.config.memory.capacity() {
+            let detail = format!(
+                "decoding {} x {} pixels of {} needs {} MiB, the memory budget leaves {} MiB for decoding; raise `memory`",
+                header.width,
+                header.height,
+                header.format,
+                needed >> 20,
+                self.config.memory.capacity() >> 20
+            );
+            return Decoded::Ended(Box::new(envelope.reject(Rejection::new(Stage::Decode, Reason::TooManyPixels, detail))));
+        }
+        let Some(mut memory) = self.config.memory.try_reserve(needed) else { return Decoded::NoMemory(Box::new(envelope)) };
+        let (body, envelope) = envelope.split();
+        let image = match preprocess::decode(&bytes, &header, limits) {
+            Ok(image) => image,
+            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
+        };
+        let file = FileFacts {
+            location: body.location,
+            etag: body.etag,
+            version: body.version,
+            bytes: bytes.len() as u64,
+            format: header.format,
+            width: header.width,
+            height: header.height,
+            sha256: hex(&bytes),
+        };
+        drop((body.bytes, bytes, body.memory));
+        let tensor = match preprocessor.tensor(&image) {
+            Ok(tensor) => tensor,
+            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
+        };
+        drop(image);
+        memory.shrink(tensor_bytes);
+        let mut ready = envelope.map(|()| Ready { tensor, file });
+        ready.memory = memory;
+        Decoded::Ready(Box::new(ready))
+    }
+}
+
+enum Decoded {
+    Ready(Box<Envelope<Ready>>),
+    Ended(Box<Delivery>),
+    NoMemory(Box<Envelope<Body>>),
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    use std::fmt::Write;
+    sha2::Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

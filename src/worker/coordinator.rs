@@ -1,0 +1,575 @@
+//! The actor that owns every partition's state. It never waits for a stage: it takes what the sources, the stages and the sinks report, and tells
+//! them what to do next. Offsets are committed only below the point where every sink has everything for good.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::deliver::{Command, Report};
+use super::intake::Reading;
+use super::lane::Lane;
+use super::ledger::Ledger;
+use super::reject_limit::RejectWindow;
+use crate::flow::{AckToken, Delivery, Envelope, ImageRef, LostToken, Message, Outcome, ParsedItem, Partition, Reservation};
+use crate::sink::Flush;
+use crate::source::{Control, Event, Progress};
+use crate::telemetry::{Stats, escape};
+use crate::{Error, Result};
+
+/// How often offsets are committed and idleness is looked at.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+/// How often a busy worker looks how far behind it is.
+const LAG_EVERY: Duration = Duration::from_secs(5);
+/// How long a drain waits for the images that are being decoded or predicted.
+const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+/// How long the last commit and the farewell to the group may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// One source as the coordinator sees it.
+pub struct Feed {
+    /// What can be asked of it.
+    pub control: Arc<dyn Control>,
+    /// How its messages are read.
+    pub reading: Reading,
+}
+
+/// When a run ends by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// After this long without anything to do.
+    pub until_idle: Option<Duration>,
+    /// After this many items.
+    pub max_items: Option<u64>,
+}
+
+/// The channels between the coordinator and everything else.
+pub struct Channels {
+    /// From the sources, with the source's number.
+    pub events: mpsc::Receiver<(usize, Event)>,
+    /// To the fetch stage.
+    pub work: mpsc::UnboundedSender<Envelope<ImageRef>>,
+    /// From all stages.
+    pub done: mpsc::UnboundedReceiver<Delivery>,
+    /// From dropped tokens; the sender goes into new ones.
+    pub lost: (mpsc::UnboundedSender<LostToken>, mpsc::UnboundedReceiver<LostToken>),
+    /// From anything that cannot go on.
+    pub fatal: mpsc::UnboundedReceiver<Error>,
+    /// To the sinks.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// From the sinks.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+    /// Drops everything that is not fetched yet.
+    pub cancel_fetches: CancellationToken,
+    /// A person or the system asks to stop.
+    pub stop: CancellationToken,
+}
+
+/// What is fixed for the run.
+pub struct Settings {
+    /// When it ends by itself.
+    pub bounds: Bounds,
+    /// Bytes for finished results that wait for an earlier one.
+    pub results_memory: usize,
+    /// Upper estimate of one result in bytes.
+    pub result_bytes: usize,
+    /// When too much is rejected.
+    pub reject_limit: crate::config::RejectLimit,
+}
+
+/// How a run ended.
+pub struct Ending {
+    /// The accounts of all partitions.
+    pub ledger: Ledger,
+    /// How often each label was the best one, where records have labels.
+    pub top_labels: BTreeMap<Arc<str>, u64>,
+    /// Whether it ended because it was asked to, with input left.
+    pub stopped: bool,
+    /// What went wrong, if anything did.
+    pub error: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Taking messages.
+    Running,
+    /// No more messages; everything received is to be finished.
+    Finishing,
+    /// Asked to stop: what is not fetched yet is handed back.
+    Draining(Instant),
+    /// The last flush is under way.
+    Closing,
+    Closed,
+}
+
+/// The actor.
+pub struct Coordinator {
+    feeds: Vec<Feed>,
+    channels: Channels,
+    settings: Settings,
+    stats: Arc<Stats>,
+    lanes: HashMap<Partition, Lane>,
+    ledger: Ledger,
+    phase: Phase,
+    epoch: u64,
+    received: u64,
+    ended: usize,
+    /// Writes that the sinks have not reported on.
+    writes: usize,
+    revocations: Vec<Revocation>,
+    rejects: RejectWindow,
+    top_labels: BTreeMap<Arc<str>, u64>,
+    quiet_since: Option<Instant>,
+    ends_checked: bool,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    /// For each source, whether a commit or a look at its progress is under way.
+    committing: Vec<bool>,
+    asking: Vec<bool>,
+    asked: Instant,
+    behind: Vec<Option<i64>>,
+    stopped: bool,
+}
+
+struct Revocation {
+    lanes: Vec<(Partition, u64)>,
+    done: oneshot::Sender<Vec<(Partition, i64)>>,
+}
+
+/// What a source answered, long after it was asked.
+enum Answer {
+    Committed { source: usize, offsets: Vec<(Partition, i64)>, result: Result<()> },
+    Progress { source: usize, result: Result<Option<Vec<Progress>>> },
+}
+
+impl Coordinator {
+    /// An actor that owns nothing yet.
+    pub fn new(feeds: Vec<Feed>, channels: Channels, settings: Settings, stats: Arc<Stats>) -> Self {
+        let count = feeds.len();
+        let rejects = RejectWindow::new(&settings.reject_limit);
+        stats.lag.store(-1, Relaxed);
+        Self {
+            feeds,
+            channels,
+            settings,
+            stats,
+            lanes: HashMap::new(),
+            ledger: Ledger::default(),
+            phase: Phase::Running,
+            epoch: 0,
+            received: 0,
+            ended: 0,
+            writes: 0,
+            revocations: Vec::new(),
+            rejects,
+            top_labels: BTreeMap::new(),
+            quiet_since: None,
+            ends_checked: false,
+            answers: mpsc::unbounded_channel(),
+            committing: vec![false; count],
+            asking: vec![false; count],
+            asked: Instant::now(),
+            behind: vec![None; count],
+            stopped: false,
+        }
+    }
+
+    /// Runs until the input ends, a bound is reached, a stop is asked for, or something fails.
+    pub async fn run(mut self) -> Ending {
+        let mut error = self.serve().await.err();
+        let closing = tokio::time::timeout(CLOSE_LIMIT, self.last_commit()).await;
+        let failure = closing.unwrap_or_else(|_| Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")));
+        error = error.or(failure.err());
+        for feed in &self.feeds {
+            feed.control.stop(CLOSE_LIMIT).await;
+        }
+        for (partition, lane) in std::mem::take(&mut self.lanes) {
+            self.ledger.account(&partition).handed_back += lane.open;
+        }
+        Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stopped, error }
+    }
+
+    async fn serve(&mut self) -> Result<()> {
+        let mut tick = tokio::time::interval(COMMIT_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stop = self.channels.stop.clone();
+        while self.phase != Phase::Closed {
+            tokio::select! {
+                biased;
+                Some(error) = self.channels.fatal.recv() => return Err(error),
+                () = stop.cancelled(), if self.phase == Phase::Running => self.drain(),
+                Some(report) = self.channels.reports.recv() => self.on_report(report),
+                Some(delivery) = self.channels.done.recv() => {
+                    self.finish(delivery)?;
+                    // All that is here already goes to the sinks together.
+                    while let Ok(delivery) = self.channels.done.try_recv() {
+                        self.finish(delivery)?;
+                    }
+                }
+                Some(lost) = self.channels.lost.1.recv() => self.on_lost_token(&lost)?,
+                Some(answer) = self.answers.1.recv() => self.on_answer(answer)?,
+                Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
+                _ = tick.tick() => self.on_tick(),
+            }
+            self.write();
+            self.advance();
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, source: usize, event: Event) -> Result<()> {
+        match event {
+            Event::Assigned { partition, next_offset } => {
+                self.let_go(&partition);
+                self.epoch += 1;
+                tracing::info!(%partition, next_offset, "assigned");
+                self.command(Command::Begin(partition.clone(), next_offset));
+                self.lanes.insert(partition, Lane::new(source, self.epoch, next_offset));
+                self.quiet_since = None;
+            }
+            Event::Message(message) => self.on_message(source, message)?,
+            Event::Revoked { partitions, done } => self.on_revoked(partitions, done),
+            Event::Lost { partitions } => {
+                tracing::warn!("{} partitions were lost; what was not committed is another worker's now", partitions.len());
+                partitions.iter().for_each(|partition| self.let_go(partition));
+            }
+            Event::End => {
+                self.ended += 1;
+                if self.ended == self.feeds.len() && self.phase == Phase::Running {
+                    self.phase = Phase::Finishing;
+                }
+            }
+            Event::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, source: usize, message: Message) -> Result<()> {
+        if self.phase != Phase::Running {
+            return Ok(());
+        }
+        let partition = message.partition.clone();
+        let offset = message.offset;
+        let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.revoking) else { return Ok(()) };
+        let entries = self.feeds[source].reading.expand(message);
+        let count = entries.len() as u64;
+        lane.tracker.received(offset, u32::try_from(count).unwrap_or(u32::MAX));
+        lane.open += count;
+        let epoch = lane.epoch;
+        self.ledger.account(&partition).received += count;
+        self.stats.received.fetch_add(count, Relaxed);
+        self.received += count;
+        self.quiet_since = None;
+        for entry in entries {
+            let token = AckToken::new(entry.item.position.clone(), epoch, self.channels.lost.0.clone());
+            let envelope = Envelope { item: entry.item.clone(), token, memory: Reservation::none(), value: () };
+            match (entry.outcome, &entry.item.parsed) {
+                (None, ParsedItem::Image(reference)) => {
+                    let job = envelope.map(|()| reference.clone());
+                    // Fails only once fetches are cancelled; the dropped token then says that the item is handed back.
+                    let _ = self.channels.work.send(job);
+                }
+                (Some(outcome), _) => self.finish(envelope.deliver(outcome))?,
+                (None, _) => return Err(Error::failed(format!("{} has neither work nor an end; this is a bug", entry.item.position))),
+            }
+        }
+        if self.settings.bounds.max_items.is_some_and(|max| self.received >= max) {
+            self.phase = Phase::Finishing;
+        }
+        self.pace(&partition);
+        Ok(())
+    }
+
+    /// One item has its outcome.
+    fn finish(&mut self, delivery: Delivery) -> Result<()> {
+        let position = delivery.item.position.clone();
+        let Some(lane) = self.lanes.get_mut(&position.partition).filter(|lane| lane.epoch == delivery.token.epoch()) else {
+            // Of an assignment that is over: handed back already.
+            delivery.token.settle();
+            return Ok(());
+        };
+        self.stats.finished.fetch_add(1, Relaxed);
+        match &delivery.outcome {
+            Outcome::Rejected(rejection) => {
+                self.stats.rejected.fetch_add(1, Relaxed);
+                let uri = delivery.item.reference().map_or_else(String::new, |r| r.location.to_string());
+                self.rejects.log(&position, &escape(&uri), rejection);
+            }
+            Outcome::Record(record) => {
+                if let Some(best) = record.labels.as_ref().and_then(|labels| labels.first()) {
+                    *self.top_labels.entry(best.label.clone()).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+        let over = self.rejects.count(&delivery.outcome);
+        lane.tracker
+            .finish(position.offset, position.item, delivery)
+            .map_err(|_| Error::failed(format!("{position} ended twice; this is a bug")))?;
+        over
+    }
+
+    /// Sends to the sinks what is finished and in order. One batch is under way at a time; while the sinks are busy the next one grows.
+    fn write(&mut self) {
+        if self.writes > 0 {
+            return;
+        }
+        let mut batch = Vec::new();
+        for lane in self.lanes.values_mut().filter(|lane| !lane.revoking) {
+            lane.take_ready(&mut batch);
+        }
+        self.send(batch);
+    }
+
+    fn send(&mut self, batch: Vec<Delivery>) {
+        if !batch.is_empty() {
+            self.writes += 1;
+            self.command(Command::Write(batch));
+        }
+    }
+
+    fn command(&self, command: Command) {
+        // Fails only after the sinks' task ended with an error, which is on its way through `fatal`.
+        let _ = self.channels.commands.send(command);
+    }
+
+    fn on_report(&mut self, report: Report) {
+        if !report.written.is_empty() {
+            self.writes -= 1;
+            for written in &report.written {
+                if let Some(lane) = self.lanes.get_mut(&written.partition).filter(|lane| lane.epoch == written.epoch) {
+                    lane.wrote(written.offset, written.fate);
+                }
+            }
+            if self.writes == 0 {
+                self.lanes.values_mut().for_each(Lane::sent);
+            }
+        }
+        for (partition, held) in report.held {
+            if let Some(lane) = self.lanes.get_mut(&partition) {
+                let account = self.ledger.account(&partition);
+                lane.settle(held).into_iter().for_each(|fate| account.book(fate));
+            }
+            self.pace(&partition);
+        }
+        if !report.released.is_empty() {
+            self.on_released(&report.released);
+        }
+        if report.flushed == Some(Flush::All) {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    fn on_revoked(&mut self, partitions: Vec<Partition>, done: oneshot::Sender<Vec<(Partition, i64)>>) {
+        tracing::info!("giving up {} partitions", partitions.len());
+        let mut batch = Vec::new();
+        let mut lanes = Vec::new();
+        for partition in &partitions {
+            if let Some(lane) = self.lanes.get_mut(partition) {
+                lane.take_ready(&mut batch);
+                lane.revoking = true;
+                lanes.push((partition.clone(), lane.epoch));
+            }
+        }
+        self.send(batch);
+        self.revocations.push(Revocation { lanes, done });
+        self.command(Command::Release(partitions));
+    }
+
+    /// The sinks let go: say how far the partitions are, and forget them.
+    fn on_released(&mut self, released: &[Partition]) {
+        let Some(at) = self.revocations.iter().position(|r| r.lanes.iter().all(|(p, _)| released.contains(p))) else { return };
+        let revocation = self.revocations.remove(at);
+        let mut offsets = Vec::new();
+        for (partition, epoch) in revocation.lanes {
+            if self.lanes.get(&partition).is_none_or(|lane| lane.epoch != epoch) {
+                continue;
+            }
+            if let Some(lane) = self.lanes.get(&partition)
+                && lane.commit_point() > lane.committed
+            {
+                offsets.push((partition.clone(), lane.commit_point()));
+            }
+            self.let_go(&partition);
+        }
+        // The source may have given up waiting; the offsets are then not committed and the next owner repeats them.
+        let _ = revocation.done.send(offsets);
+    }
+
+    fn let_go(&mut self, partition: &Partition) {
+        if let Some(lane) = self.lanes.remove(partition) {
+            self.ledger.account(partition).handed_back += lane.open;
+        }
+    }
+
+    fn on_lost_token(&mut self, lost: &LostToken) -> Result<()> {
+        let draining = matches!(self.phase, Phase::Draining(_) | Phase::Closing);
+        match self.lanes.get_mut(&lost.position.partition).filter(|lane| lane.epoch == lost.epoch && !lane.revoking) {
+            Some(lane) if draining => {
+                lane.dropped += 1;
+                Ok(())
+            }
+            Some(_) => Err(Error::failed(format!("{} was dropped inside the worker before it was delivered; this is a bug", lost.position))),
+            None => Ok(()),
+        }
+    }
+
+    /// Pauses a partition whose unfinished items fill its window, and resumes it when half of them are done (a pause throws away what the
+    /// client has prefetched, so it must not flutter).
+    fn pace(&mut self, partition: &Partition) {
+        let window = (self.settings.results_memory / self.settings.result_bytes.max(1) / self.lanes.len().max(1)).clamp(16, 4096);
+        let Some(lane) = self.lanes.get_mut(partition) else { return };
+        let span = lane.tracker.span();
+        let control = &self.feeds[lane.source].control;
+        if !lane.paused && span >= window {
+            lane.paused = true;
+            control.pause(partition);
+        } else if lane.paused && span <= window / 2 && self.phase == Phase::Running {
+            lane.paused = false;
+            control.resume(partition);
+        }
+    }
+
+    fn drain(&mut self) {
+        tracing::info!("stopping: finishing what is decoded, handing back the rest");
+        self.stopped = true;
+        self.phase = Phase::Draining(Instant::now());
+        self.channels.cancel_fetches.cancel();
+        for (partition, lane) in &self.lanes {
+            self.feeds[lane.source].control.pause(partition);
+        }
+    }
+
+    /// Moves on to the next phase where this one has nothing left to wait for.
+    fn advance(&mut self) {
+        let over = match self.phase {
+            Phase::Finishing => self.lanes.values().all(Lane::is_quiet),
+            Phase::Draining(since) => {
+                since.elapsed() >= DRAIN_LIMIT
+                    || self.writes == 0 && self.lanes.values().all(|lane| lane.tracker.unfinished() <= lane.dropped)
+            }
+            _ => false,
+        };
+        if over && self.revocations.is_empty() {
+            self.phase = Phase::Closing;
+            self.command(Command::Flush(Flush::All));
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.phase == Phase::Running {
+            // Lets sinks close files by age though nothing is written.
+            if self.writes == 0 {
+                self.command(Command::Flush(Flush::Ready));
+            }
+            self.look_for_idleness();
+        }
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        for (source, feed) in self.feeds.iter().enumerate() {
+            let offsets = due(&self.lanes, source);
+            if offsets.is_empty() || std::mem::replace(&mut self.committing[source], true) {
+                continue;
+            }
+            let (control, answers) = (feed.control.clone(), self.answers.0.clone());
+            tokio::spawn(async move {
+                let result = control.commit(&offsets).await;
+                let _ = answers.send(Answer::Committed { source, offsets, result });
+            });
+        }
+    }
+
+    fn on_answer(&mut self, answer: Answer) -> Result<()> {
+        match answer {
+            Answer::Committed { source, offsets, result } => {
+                self.committing[source] = false;
+                match result {
+                    Ok(()) => self.committed(offsets),
+                    Err(error) => tracing::warn!("offsets were not committed, will try again: {error}"),
+                }
+            }
+            Answer::Progress { source, result } => {
+                self.asking[source] = false;
+                match result {
+                    Ok(Some(progress)) => {
+                        self.behind[source] = Some(progress.iter().map(|p| (p.end - p.position).max(0)).sum());
+                    }
+                    Ok(None) => self.behind[source] = None,
+                    Err(error) => tracing::warn!("cannot see how far the source is: {error}"),
+                }
+                let known: Option<i64> = self.behind.iter().copied().sum();
+                self.stats.lag.store(known.unwrap_or(-1), Relaxed);
+                self.ends_checked = known == Some(0);
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, offsets: Vec<(Partition, i64)>) {
+        for (partition, offset) in offsets {
+            if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.committed < offset && lane.commit_point() >= offset) {
+                lane.committed = offset;
+                lane.tracker.committed(offset);
+            }
+        }
+    }
+
+    /// Idle is: nothing in flight and every partition at the end that was taken when that began.
+    fn look_for_idleness(&mut self) {
+        let quiet = self.lanes.values().all(Lane::is_quiet) && self.revocations.is_empty();
+        if !quiet {
+            self.quiet_since = None;
+        }
+        if self.quiet_since.is_none() {
+            self.ends_checked = false;
+        }
+        let since = *self.quiet_since.get_or_insert_with(Instant::now);
+        // A busy worker asks only for the lag's sake.
+        if quiet && !self.ends_checked || self.asked.elapsed() >= LAG_EVERY {
+            self.asked = Instant::now();
+            for (source, feed) in self.feeds.iter().enumerate() {
+                if std::mem::replace(&mut self.asking[source], true) {
+                    continue;
+                }
+                let (control, answers) = (feed.control.clone(), self.answers.0.clone());
+                tokio::spawn(async move {
+                    let result = control.progress().await;
+                    let _ = answers.send(Answer::Progress { source, result });
+                });
+            }
+        }
+        let Some(limit) = self.settings.bounds.until_idle else { return };
+        if quiet && self.ends_checked && since.elapsed() >= limit {
+            tracing::info!("idle: every partition is at its end");
+            self.phase = Phase::Finishing;
+        }
+    }
+
+    async fn last_commit(&mut self) -> Result<()> {
+        // A commit under way answers first, so that it cannot overtake this one.
+        while self.committing.contains(&true) {
+            match self.answers.1.recv().await {
+                Some(answer) => self.on_answer(answer)?,
+                None => break,
+            }
+        }
+        for (source, feed) in self.feeds.iter().enumerate() {
+            let offsets = due(&self.lanes, source);
+            if !offsets.is_empty() {
+                feed.control.commit(&offsets).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn due(lanes: &HashMap<Partition, Lane>, source: usize) -> Vec<(Partition, i64)> {
+    let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.revoking);
+    own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
+        .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))
+        .collect()
+}

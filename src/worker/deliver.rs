@@ -1,0 +1,135 @@
+//! The task that speaks to the sinks. It gets outcomes in order, hands them to every sink, and reports what is durable; only then does the
+//! coordinator commit.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::ledger::Fate;
+use crate::flow::{Delivery, Outcome, Partition};
+use crate::sink::{Flush, Sink};
+use crate::telemetry::Stats;
+use crate::{Error, Result};
+
+/// What the coordinator asks for, in order.
+pub enum Command {
+    /// A partition begins at this offset.
+    Begin(Partition, i64),
+    /// Outcomes, in order for each partition.
+    Write(Vec<Delivery>),
+    /// Let go of partitions that are going away.
+    Release(Vec<Partition>),
+    /// Make durable what can be (`Flush::Ready`), or everything.
+    Flush(Flush),
+}
+
+/// One item that every sink has taken.
+#[derive(Debug)]
+pub struct Written {
+    /// Its partition.
+    pub partition: Partition,
+    /// The assignment that it belongs to.
+    pub epoch: u64,
+    /// Its offset.
+    pub offset: i64,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// The answer to each command.
+pub struct Report {
+    /// What the command wrote.
+    pub written: Vec<Written>,
+    /// For each partition asked about or written, the lowest offset that some sink still holds.
+    pub held: Vec<(Partition, Option<i64>)>,
+    /// The partitions that a `Release` let go of.
+    pub released: Vec<Partition>,
+    /// Whether the command was a `Flush`.
+    pub flushed: Option<Flush>,
+}
+
+/// Runs until the command channel closes. An error of a sink is final: it is sent to `fatal` and nothing more is written.
+pub async fn run(
+    mut sinks: Vec<Box<dyn Sink>>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    reports: mpsc::UnboundedSender<Report>,
+    fatal: mpsc::UnboundedSender<Error>,
+    stats: Arc<Stats>,
+) {
+    let mut owned: Vec<Partition> = Vec::new();
+    while let Some(command) = commands.recv().await {
+        let begun = Instant::now();
+        match obey(&mut sinks, &mut owned, command).await {
+            Ok(report) => {
+                stats.deliver.add(begun.elapsed());
+                if reports.send(report).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                let _ = fatal.send(error);
+                return;
+            }
+        }
+    }
+}
+
+async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: Command) -> Result<Report> {
+    let mut report = Report { written: Vec::new(), held: Vec::new(), released: Vec::new(), flushed: None };
+    match command {
+        Command::Begin(partition, next_offset) => {
+            for sink in sinks.iter_mut() {
+                sink.begin(&partition, next_offset).await?;
+            }
+            if !owned.contains(&partition) {
+                owned.push(partition);
+            }
+        }
+        Command::Write(mut deliveries) => {
+            for delivery in &mut deliveries {
+                if let Some(rejection) = sinks.iter_mut().find_map(|sink| sink.check(delivery).err()) {
+                    delivery.outcome = Outcome::Rejected(rejection);
+                }
+            }
+            for sink in sinks.iter_mut() {
+                sink.write(&deliveries).await?;
+            }
+            for sink in sinks.iter_mut() {
+                sink.flush(Flush::Ready).await?;
+            }
+            report.written.reserve(deliveries.len());
+            for delivery in deliveries {
+                report.written.push(Written {
+                    partition: delivery.item.position.partition.clone(),
+                    epoch: delivery.token.epoch(),
+                    offset: delivery.item.position.offset,
+                    fate: Fate::from(&delivery.outcome),
+                });
+                delivery.token.settle();
+            }
+        }
+        Command::Release(partitions) => {
+            for partition in &partitions {
+                for sink in sinks.iter_mut() {
+                    sink.release(partition).await?;
+                }
+            }
+            report.held = partitions.iter().map(|p| (p.clone(), held(sinks, p))).collect();
+            owned.retain(|p| !partitions.contains(p));
+            report.released = partitions;
+        }
+        Command::Flush(how) => {
+            for sink in sinks.iter_mut() {
+                sink.flush(how).await?;
+            }
+            report.flushed = Some(how);
+        }
+    }
+    report.held.extend(owned.iter().map(|p| (p.clone(), held(sinks, p))));
+    Ok(report)
+}
+
+fn held(sinks: &[Box<dyn Sink>], partition: &Partition) -> Option<i64> {
+    sinks.iter().filter_map(|sink| sink.held(partition)).min()
+}

@@ -1,0 +1,83 @@
+//! From a message to its items: what each asks for, and whether it is already at its end.
+
+use std::sync::Arc;
+
+use crate::config::OnDelete;
+use crate::flow::{ImageRef, Item, Message, Outcome, ParsedItem, Position, Reason, Rejection, Skip, Stage};
+use crate::{format, reference};
+
+/// How messages are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// As references to images.
+    References(OnDelete),
+    /// As records that are only archived.
+    Records,
+}
+
+/// One item of a message, and its outcome if no stage has to work on it.
+pub struct Entry {
+    /// The item.
+    pub item: Arc<Item>,
+    /// Its end, if it has one already.
+    pub outcome: Option<Outcome>,
+}
+
+impl Reading {
+    /// The items of `message`, at least one.
+    pub fn expand(self, message: Message) -> Vec<Entry> {
+        let message = Arc::new(message);
+        let parsed = match self {
+            Self::References(_) => reference::parse(message.value.as_deref(), &message.headers),
+            Self::Records => return vec![archive(message)],
+        };
+        let of = |n: usize, parsed: ParsedItem| {
+            let outcome = self.outcome(&parsed);
+            Entry { item: item(&message, n, parsed), outcome }
+        };
+        parsed.into_iter().enumerate().map(|(n, parsed)| of(n, parsed)).collect()
+    }
+
+    fn outcome(self, parsed: &ParsedItem) -> Option<Outcome> {
+        match parsed {
+            ParsedItem::Image(_) => None,
+            ParsedItem::Deleted(reference) if self == Self::References(OnDelete::Tombstone) => {
+                Some(Outcome::Tombstone(reference.clone()))
+            }
+            ParsedItem::Deleted(_) => Some(Outcome::Skipped(Skip::Deleted)),
+            ParsedItem::Skip(skip) => Some(Outcome::Skipped(*skip)),
+            ParsedItem::Bad(detail) => {
+                Some(Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone())))
+            }
+        }
+    }
+}
+
+fn item(message: &Arc<Message>, number: usize, parsed: ParsedItem) -> Arc<Item> {
+    let position =
+        Position { partition: message.partition.clone(), offset: message.offset, item: u32::try_from(number).unwrap_or(u32::MAX) };
+    Arc::new(Item { message: message.clone(), position, parsed })
+}
+
+/// A message that is a record already.
+fn archive(message: Arc<Message>) -> Entry {
+    let bad = |detail: String| {
+        let outcome = Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone()));
+        (ParsedItem::Bad(detail), outcome)
+    };
+    let (parsed, outcome) = match message.value.as_deref() {
+        None => (ParsedItem::Skip(Skip::Null), Outcome::Skipped(Skip::Null)),
+        Some(value) => match format::json::parse_record(value) {
+            Err(detail) => bad(format!("not a record: {detail}")),
+            Ok(record) => match reference::location(&record.uri) {
+                Err(detail) => bad(format!("not a record: uri: {detail}")),
+                Ok(location) => {
+                    let reference =
+                        ImageRef { id: record.id.clone(), tags: record.tags.clone(), ..ImageRef::new(location) };
+                    (ParsedItem::Image(reference), Outcome::Record(Box::new(record)))
+                }
+            },
+        },
+    };
+    Entry { item: item(&message, 0, parsed), outcome: Some(outcome) }
+}

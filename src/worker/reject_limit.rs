@@ -1,0 +1,100 @@
+//! Stops a worker that rejects too much: a wrong bucket or a broken model must not turn a lake into dead letters.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::config::RejectLimit;
+use crate::flow::{Outcome, Position, Reason, Rejection};
+use crate::{Error, Result};
+
+/// Lines about rejections in each such span of time; the rest is only counted.
+const LINES: u32 = 10;
+const SPAN: Duration = Duration::from_secs(10);
+
+/// The last outcomes.
+pub struct RejectWindow {
+    limit: RejectLimit,
+    last: VecDeque<Option<Reason>>,
+    rejected: usize,
+    lines: (Instant, u32, u64),
+}
+
+impl RejectWindow {
+    /// An empty window.
+    pub fn new(limit: &RejectLimit) -> Self {
+        Self { limit: limit.clone(), last: VecDeque::new(), rejected: 0, lines: (Instant::now(), 0, 0) }
+    }
+
+    /// Counts one outcome; an error once the window is full and more of it is rejected than allowed. Skipped items say nothing either way.
+    pub fn count(&mut self, outcome: &Outcome) -> Result<()> {
+        let reason = match outcome {
+            Outcome::Record(_) | Outcome::Tombstone(_) => None,
+            Outcome::Rejected(rejection) => Some(rejection.reason),
+            Outcome::Skipped(_) => return Ok(()),
+        };
+        if self.last.len() == self.limit.of_last && self.last.pop_front().flatten().is_some() {
+            self.rejected -= 1;
+        }
+        self.rejected += usize::from(reason.is_some());
+        self.last.push_back(reason);
+        let full = self.last.len() >= self.limit.of_last;
+        if full && self.rejected as f64 > self.limit.share * self.limit.of_last as f64 {
+            let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+            for reason in self.last.iter().flatten() {
+                *reasons.entry(reason.name()).or_default() += 1;
+            }
+            let most = reasons.iter().max_by_key(|(_, n)| **n).map_or("", |(reason, _)| *reason);
+            return Err(Error::failed(format!(
+                "{} of the last {} items were rejected, most of them as `{most}`; more than `reject_limit.share` of {} allows. Look at the dead \
+                 letters, mend the cause (or raise the limit), and start again: nothing was lost",
+                self.rejected, self.limit.of_last, self.limit.share
+            )));
+        }
+        Ok(())
+    }
+
+    /// Logs a rejection, at most ten in ten seconds.
+    pub fn log(&mut self, position: &Position, uri: &str, rejection: &Rejection) {
+        let (since, lines, left_out) = &mut self.lines;
+        if since.elapsed() >= SPAN {
+            if *left_out > 0 {
+                tracing::warn!("{left_out} more rejections were not logged");
+            }
+            (*since, *lines, *left_out) = (Instant::now(), 0, 0);
+        }
+        if *lines >= LINES {
+            *left_out += 1;
+            return;
+        }
+        *lines += 1;
+        let detail = crate::telemetry::escape(&rejection.detail);
+        tracing::warn!(position = %crate::telemetry::escape(&position.to_string()), uri, stage = rejection.stage.name(), "rejected {}: {detail}", rejection.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Skip, Stage};
+
+    fn bad() -> Outcome {
+        Outcome::Rejected(Rejection::new(Stage::Fetch, Reason::NotFound, "gone"))
+    }
+
+    #[test]
+    fn stops_when_the_window_is_full_of_rejections_and_not_before() {
+        let mut window = RejectWindow::new(&RejectLimit { share: 0.5, of_last: 10 });
+        for _ in 0..9 {
+            assert!(window.count(&bad()).is_ok());
+        }
+        assert!(window.count(&Outcome::Skipped(Skip::Null)).is_ok());
+        let error = window.count(&bad()).expect_err("ten of ten").to_string();
+        assert!(error.contains("not_found"), "{error}");
+    }
+
+    #[test]
+    fn a_share_of_one_never_stops() {
+        let mut window = RejectWindow::new(&RejectLimit { share: 1.0, of_last: 10 });
+        assert!((0..100).all(|_| window.count(&bad()).is_ok()));
+    }
+}
