@@ -6,6 +6,7 @@
 pub mod error;
 pub mod flow;
 pub mod config;
+pub mod kafka;
 pub mod store;
 pub mod source;
 pub mod fetch;
