@@ -1,5 +1,7 @@
 //! Where records, rejections and tombstones go.
 
+pub mod kafka;
+
 use async_trait::async_trait;
 
 use crate::Result;
