@@ -3,6 +3,10 @@
 //! A source runs on a thread or task of its own and speaks through a channel of [`Event`]s; what the worker asks of it goes through its
 //! [`Control`]. This shape lets a Kafka consumer keep polling, as its group demands, whatever the stages are waiting for.
 
+mod offsets;
+
+pub use offsets::{OffsetTracker, Unknown};
+
 use std::time::Duration;
 
 use async_trait::async_trait;
