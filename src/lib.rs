@@ -7,6 +7,7 @@ pub mod error;
 pub mod flow;
 pub mod config;
 pub mod store;
+pub mod listing;
 pub mod source;
 pub mod fetch;
 pub mod model;

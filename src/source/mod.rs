@@ -3,8 +3,11 @@
 //! A source runs on a thread or task of its own and speaks through a channel of [`Event`]s; what the worker asks of it goes through its
 //! [`Control`]. This shape lets a Kafka consumer keep polling, as its group demands, whatever the stages are waiting for.
 
+pub mod lines;
+pub mod listing;
 mod offsets;
 
+pub use listing::ListingOptions;
 pub use offsets::{OffsetTracker, Unknown};
 
 use std::time::Duration;
