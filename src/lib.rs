@@ -8,6 +8,7 @@ pub mod flow;
 pub mod config;
 pub mod kafka;
 pub mod store;
+pub mod listing;
 pub mod source;
 pub mod reference;
 pub mod fetch;
@@ -15,6 +16,9 @@ pub mod preprocess;
 pub mod model;
 pub mod format;
 pub mod sink;
+pub mod worker;
+pub mod pipeline;
 pub mod telemetry;
+pub mod cli;
 
 pub use error::{Context, Error, Result};

@@ -6,7 +6,7 @@ use crate::cli::{Common, summary};
 use crate::config::{self, ByteSize, Encoding, Normalize, OnDelete, Precision};
 use crate::pipeline::{self, Parts};
 use crate::sink::{Journal, Sink};
-use crate::source::inputs;
+use crate::source::{ListingOptions, listing};
 use crate::worker::coordinator::Bounds;
 use crate::worker::intake::Reading;
 use crate::{Error, Result, model, store};
@@ -94,7 +94,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         true => Some(store::s3_client(&s3).await),
         false => None,
     };
-    let source = inputs::start(&args.input, client, journal.done()).await?;
+    let source = listing::start_inputs(&args.input, None, client, ListingOptions { done: journal.done(), ..ListingOptions::default() }).await?;
     let sink: Box<dyn Sink> = Box::new(journal.sink()?);
     let summary = pipeline::run(Parts {
         sources: vec![(source, Reading::References(OnDelete::Skip))],

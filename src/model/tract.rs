@@ -35,7 +35,7 @@ pub fn plan(mut proto: ModelProto, folder: &Path, anatomy: &Anatomy, input: [usi
     let compile = || -> TractResult<Arc<TypedRunnableModel>> {
         // Shapes written into the file may fix another batch size.
         let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        let folder = folder.to_str().context("the folder's name is not UTF-8")?;
+        let folder = folder.to_str().ok_or_else(|| TractError::msg("the folder's name is not UTF-8"))?;
         onnx.parse(&proto, Some(folder))?.model.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
     };
     compile().map_err(|e| Error::config(format!("tract cannot run this graph: {e:#}")))

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -21,7 +22,7 @@ use crate::{Context, Error, Result};
 /// Where `label` writes, and what an earlier run left there.
 pub struct Journal {
     target: Target,
-    done: HashSet<String>,
+    done: HashSet<(String, String)>,
 }
 
 enum Target {
@@ -73,9 +74,9 @@ impl Journal {
         Ok(Self { target, done })
     }
 
-    /// Entries that need not be done again, by `source.key` of their records.
-    pub fn done(&self) -> HashSet<String> {
-        self.done.clone()
+    /// Entries that need not be done again, by `source` of their records.
+    pub fn done(&self) -> Arc<HashSet<(String, String)>> {
+        Arc::new(self.done.clone())
     }
 
     /// The sink that writes it.
@@ -130,7 +131,7 @@ fn rejected(path: &Path) -> PathBuf {
 
 /// Reads what an earlier run wrote, cuts off a line that it did not finish, and gives the entries that have records. Rejections are tried again, so
 /// their file starts anew.
-fn cut_back(path: &Path) -> Result<HashSet<String>> {
+fn cut_back(path: &Path) -> Result<HashSet<(String, String)>> {
     #[derive(Deserialize)]
     struct Line {
         source: SourceRef,
@@ -160,8 +161,8 @@ fn cut_back(path: &Path) -> Result<HashSet<String>> {
             )));
         };
         good += read as u64;
-        if let SourceRef::Listing { key, .. } = parsed.source {
-            done.insert(key);
+        if let SourceRef::Listing { listing, key } = parsed.source {
+            done.insert((listing.to_string(), key));
         }
     }
     file.set_len(good).context(what())?;

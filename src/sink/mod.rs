@@ -1,11 +1,19 @@
 //! Where records, rejections and tombstones go.
 
+mod journal;
+mod jsonl;
 pub mod kafka;
+mod parquet;
+mod place;
 
 use async_trait::async_trait;
 
 use crate::Result;
 use crate::flow::{Delivery, Partition, Rejection};
+
+pub use journal::{Journal, JournalSink};
+pub use jsonl::JsonlSink;
+pub use parquet::ParquetSink;
 
 /// How much a flush must make durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,4 +53,22 @@ pub trait Sink: Send {
 
     /// The partition is going away: make durable what was written of it.
     async fn release(&mut self, partition: &Partition) -> Result<()>;
+}
+
+/// A topic, or the path of a listing, as one step of a file's path: what could lead elsewhere, or mean something to a reader of partitioned folders, is
+/// percent-encoded.
+fn file_name(topic: &str) -> String {
+    use std::fmt::Write;
+    let mut name = String::new();
+    for byte in topic.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            b'.' if !name.is_empty() => name.push('.'),
+            _ => {
+                let _ = write!(name, "%{byte:02X}");
+            }
+        }
+    }
+    name.truncate(200);
+    name
 }

@@ -4,6 +4,8 @@
 //! [`Control`]. This shape lets a Kafka consumer keep polling, as its group demands, whatever the stages are waiting for.
 
 pub mod kafka;
+pub mod lines;
+pub mod listing;
 mod offsets;
 
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Result;
 use crate::flow::{Message, Partition};
 
+pub use listing::ListingOptions;
 pub use offsets::{OffsetTracker, Unknown};
 
 /// A started source.

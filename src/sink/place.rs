@@ -1,0 +1,178 @@
+//! Where whole files are put: a folder, or under a bucket prefix. A file appears under its name at once and whole, and never replaces a longer one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
+use tempfile::NamedTempFile;
+
+use crate::error::chain;
+use crate::store::split_s3;
+use crate::{Context, Error, Result};
+
+/// The name, in an object's user metadata and in a Parquet file's own, of the offset that a file ends before.
+const END: &str = "lakelens.end";
+const END_IN_S3: &str = "lakelens-end";
+
+/// A folder or a bucket prefix.
+pub enum Place {
+    /// A folder on this machine.
+    Folder(PathBuf),
+    /// A prefix, with its slash.
+    Bucket {
+        /// Speaks to the store.
+        client: Client,
+        /// The bucket.
+        bucket: String,
+        /// Empty, or ends in a slash.
+        prefix: String,
+        /// Whether the store honours If-Match and If-None-Match on PutObject.
+        conditional: bool,
+    },
+}
+
+/// What became of one attempt to put an object.
+enum Put {
+    Done,
+    /// Another file of this name stands there.
+    Taken,
+    /// May pass.
+    Again(String),
+}
+
+impl Place {
+    /// The place of `path`, a folder or `s3://bucket/prefix`.
+    pub fn new(path: &str, client: Option<Client>, conditional: bool) -> Result<Self> {
+        if !path.starts_with("s3://") {
+            let folder = PathBuf::from(path);
+            fs::create_dir_all(&folder).context(format!("cannot make the folder {path}"))?;
+            return Ok(Self::Folder(folder));
+        }
+        match (split_s3(path), client) {
+            (Some((bucket, prefix)), Some(client)) => {
+                let prefix = prefix.trim_end_matches('/');
+                let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+                Ok(Self::Bucket { client, bucket: bucket.to_owned(), prefix, conditional })
+            }
+            _ => Err(Error::config(format!("{path} is not s3://bucket/prefix/"))),
+        }
+    }
+
+    /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket anywhere.
+    pub fn temporary(&self) -> Result<NamedTempFile> {
+        let file = match self {
+            Self::Folder(folder) => tempfile::Builder::new().prefix(".lakelens-").suffix(".tmp").tempfile_in(folder),
+            Self::Bucket { .. } => NamedTempFile::new(),
+        };
+        file.context("cannot make a temporary file")
+    }
+
+    /// Puts a finished file, which ends before offset `end`, under `name`. Waits for as long as the store is away.
+    pub async fn put(&self, name: &Path, file: NamedTempFile, end: i64) -> Result<()> {
+        match self {
+            Self::Folder(folder) => put_locally(&folder.join(name), file, end),
+            Self::Bucket { client, bucket, prefix, conditional } => {
+                let key = format!("{prefix}{}", name.to_string_lossy());
+                put_object(client, bucket, &key, &file, end, *conditional).await
+            }
+        }
+    }
+}
+
+fn put_locally(path: &Path, file: NamedTempFile, end: i64) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).context(format!("cannot make the folder {}", folder.display()))?;
+    let persisted = match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+            if end_of(path) >= Some(end) {
+                // What stands there covers at least as much; the temporary file goes.
+                return Ok(());
+            }
+            error.file.persist(path).map_err(|e| e.error)
+        }
+        other => other.map_err(|e| e.error),
+    };
+    persisted.context(format!("cannot write {}", path.display()))?;
+    // The new name itself must survive a power failure too.
+    fs::File::open(folder).and_then(|f| f.sync_all()).context(format!("cannot write {}", folder.display()))
+}
+
+/// The offset that an existing file ends before; `None` if it is no file of ours.
+fn end_of(path: &Path) -> Option<i64> {
+    let reader = SerializedFileReader::new(fs::File::open(path).ok()?).ok()?;
+    let facts = reader.metadata().file_metadata().key_value_metadata()?;
+    facts.iter().find(|fact| fact.key == END)?.value.as_ref()?.parse().ok()
+}
+
+async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFile, end: i64, conditional: bool) -> Result<()> {
+    let mut expected: Option<String> = None;
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let put = attempt(client, bucket, key, file, end, conditional, expected.as_deref()).await?;
+        let again = match put {
+            Put::Done => return Ok(()),
+            Put::Taken => match standing(client, bucket, key).await {
+                Ok(Some((_, theirs))) if theirs >= Some(end) => return Ok(()),
+                Ok(standing) => {
+                    expected = standing.map(|(etag, _)| etag);
+                    continue;
+                }
+                Err(detail) => detail,
+            },
+            Put::Again(detail) => detail,
+        };
+        tracing::warn!("s3://{bucket}/{key} is not written yet, trying again: {again}");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+async fn attempt(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    file: &NamedTempFile,
+    end: i64,
+    conditional: bool,
+    expected: Option<&str>,
+) -> Result<Put> {
+    let body = ByteStream::from_path(file.path()).await.context("cannot read a temporary file")?;
+    let mut request = client.put_object().bucket(bucket).key(key).metadata(END_IN_S3, end.to_string()).body(body);
+    if conditional {
+        request = match expected {
+            Some(etag) => request.if_match(etag),
+            None => request.if_none_match("*"),
+        };
+    }
+    let error = match tokio::time::timeout(Duration::from_secs(600), request.send()).await {
+        Ok(Ok(_)) => return Ok(Put::Done),
+        Ok(Err(error)) => error,
+        Err(_) => return Ok(Put::Again("no answer within 600 s".into())),
+    };
+    let SdkError::ServiceError(service) = &error else { return Ok(Put::Again(chain(&error))) };
+    let code = service.err().code().unwrap_or("no code").to_owned();
+    match service.raw().status().as_u16() {
+        412 => Ok(Put::Taken),
+        // Another writer is at it (S3's ConditionalRequestConflict), or the file of that ETag has gone.
+        409 | 404 if code != "NoSuchBucket" => Ok(Put::Taken),
+        429 | 500.. => Ok(Put::Again(code)),
+        status => Err(Error::failed(format!("s3://{bucket}/{key} cannot be written: S3 answered {status} {code}; check the bucket and the right s3:PutObject"))),
+    }
+}
+
+/// ETag and end of the object that stands there, if any does.
+async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(String, Option<i64>)>, String> {
+    match client.head_object().bucket(bucket).key(key).send().await {
+        Ok(head) => {
+            let end = head.metadata().and_then(|m| m.get(END_IN_S3)).and_then(|end| end.parse().ok());
+            Ok(Some((head.e_tag.unwrap_or_default(), end)))
+        }
+        Err(SdkError::ServiceError(service)) if service.raw().status().as_u16() == 404 => Ok(None),
+        Err(error) => Err(chain(&error)),
+    }
+}
