@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -65,6 +65,8 @@ pub(super) struct Poller {
     names: HashMap<String, Arc<str>>,
     stop: Option<oneshot::Sender<()>>,
     looked_for_topics: Option<Instant>,
+    /// Some partition's next offset is out of range.
+    out_of_range: bool,
 }
 
 /// Why the loop ended.
@@ -106,6 +108,7 @@ impl Poller {
             names: HashMap::new(),
             stop: None,
             looked_for_topics: None,
+            out_of_range: false,
         }
     }
 
@@ -147,6 +150,11 @@ impl Poller {
             self.note_ends();
             self.serve_changes()?;
             self.serve_leaving()?;
+            // Not while the group waits for an answer, which this would be taken for.
+            if self.out_of_range && self.leaving.is_none() && lock(&self.consumer.context().changes).is_empty() {
+                self.out_of_range = false;
+                self.look_for_lost()?;
+            }
         }
     }
 
@@ -303,7 +311,10 @@ impl Poller {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match code {
-            Code::AutoOffsetReset | Code::OffsetOutOfRange => Ok(self.look_for_lost()?),
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+                self.out_of_range = true;
+                Ok(())
+            }
             Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition if !fatal => self.look_for_topics(),
             _ => match lasting(code).or(fatal.then_some("the client cannot go on")) {
                 Some(what) => Err(End::Failed(Error::failed(format!(
@@ -375,29 +386,45 @@ impl Poller {
     fn look_for_lost(&mut self) -> Result<()> {
         let positions: Vec<(Partition, i64)> =
             lock(&self.shared).owned.iter().filter(|(_, o)| !o.leaving).map(|(p, o)| (p.clone(), o.next.max(o.position()))).collect();
-        for (partition, position) in positions {
-            let place = match self.bounds(&partition, Some(position)) {
-                Ok((low, high)) => place(Some(position), low, high, self.config.start),
-                Err(e) => {
-                    tracing::warn!("{partition}: its bounds could not be read: {e}");
-                    Place::Committed(position)
+        let mut found = Vec::new();
+        for (partition, position) in &positions {
+            match self.bounds(partition, Some(*position)) {
+                Ok((low, high)) => {
+                    if let Place::Lost(lost) = place(Some(*position), low, high, self.config.start) {
+                        let at = self.lost(partition, &lost)?;
+                        self.move_to(partition, at, matches!(lost, Lost::Recreated { .. }));
+                        found.push((partition.clone(), at));
+                    }
                 }
-            };
-            let go_on = match place {
-                // Out of range in between, or not this one: reading it again from where it was does no harm.
-                Place::Committed(at) | Place::Fresh(at) => at,
-                Place::Lost(lost) => {
-                    let at = self.lost(&partition, &lost)?;
-                    self.move_to(&partition, at, matches!(lost, Lost::Recreated { .. }));
-                    at
-                }
-            };
+                Err(e) => tracing::warn!("{partition}: its bounds could not be read: {e}"),
+            }
+        }
+        // It was out of range only in between: whichever it was, reading on where it was does no harm.
+        self.restart(if found.is_empty() { positions } else { found })
+    }
+
+    /// Reads on at these offsets. A seek would not do: after an offset out of range librdkafka has stopped the partition.
+    fn restart(&mut self, at: Vec<(Partition, i64)>) -> Result<()> {
+        let list = offsets_list(at.iter().map(|(p, o)| (p, *o)))?;
+        let moved = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self
+                .consumer
+                .incremental_unassign(&partitions_list(at.iter().map(|(p, _)| p)))
+                .and_then(|()| self.consumer.incremental_assign(&list)),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => {
+                let all: Vec<_> = lock(&self.shared).owned.iter().filter(|(_, o)| !o.leaving).map(|(p, o)| (p.clone(), o.next)).collect();
+                self.consumer.assign(&offsets_list(all.iter().map(|(p, o)| (p, *o)))?)
+            }
+        };
+        moved.map_err(|e| Error::failed(format!("partitions could not be read on: {e}")))?;
+        for (partition, _) in at {
             if let Some(owned) = lock(&self.shared).owned.get_mut(&partition) {
                 owned.end_seen = None;
             }
-            self.running.insert(partition.clone(), (Instant::now(), false));
-            if let Err(e) = self.consumer.seek(&partition.topic, partition.partition, Offset::Offset(go_on), ANSWER) {
-                tracing::warn!("{partition}: could not seek to {go_on}: {e}");
+            if self.choked || self.paused.contains(&partition) {
+                self.pause([&partition]);
+            } else {
+                self.running.insert(partition, (Instant::now(), false));
             }
         }
         Ok(())
