@@ -18,6 +18,46 @@ pub(crate) fn broker() -> Option<String> {
     broker
 }
 
+/// A broker of a test's own, which may be taken away. Only where `LAKELENS_TEST_OUTAGE` is set: it needs Java and half a minute.
+pub(crate) struct OwnStack {
+    folder: tempfile::TempDir,
+    port: u16,
+    pub(crate) broker: String,
+}
+
+impl OwnStack {
+    pub(crate) async fn up(port: u16) -> Option<Self> {
+        if std::env::var_os("LAKELENS_TEST_OUTAGE").is_none() {
+            eprintln!("left out: LAKELENS_TEST_OUTAGE is not set");
+            return None;
+        }
+        let stack = Self { folder: tempfile::tempdir().expect("a folder"), port, broker: format!("127.0.0.1:{port}") };
+        stack.order("up").await;
+        Some(stack)
+    }
+
+    /// Runs `scripts/stack` with this order.
+    pub(crate) async fn order(&self, order: &'static str) {
+        let (folder, port) = (self.folder.path().to_owned(), self.port);
+        let ran = tokio::task::spawn_blocking(move || run_stack(&folder, port, order)).await.expect("ran");
+        assert!(ran, "scripts/stack {order}");
+    }
+}
+
+fn run_stack(folder: &std::path::Path, port: u16, order: &str) -> bool {
+    let mut command = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack"));
+    command.arg(order).env("STACK_DIR", folder).env("STACK_DOCKER", "0");
+    command.env("KAFKA_PORT", port.to_string()).env("S3_PORT", (port + 50).to_string());
+    command.output().is_ok_and(|o| o.status.success())
+}
+
+impl Drop for OwnStack {
+    /// Also when the test failed.
+    fn drop(&mut self) {
+        run_stack(self.folder.path(), self.port, "down");
+    }
+}
+
 pub(crate) fn none() -> BTreeMap<String, String> {
     BTreeMap::new()
 }

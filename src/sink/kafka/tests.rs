@@ -9,7 +9,7 @@ use rdkafka::message::{Headers, OwnedMessage};
 use super::dead_letters::letter;
 use super::*;
 use crate::flow::{AckToken, Header as FlowHeader, Item, Location, Message, ParsedItem, Reservation, SourceRef};
-use crate::kafka::tests::{broker, new_topic, none, read_all};
+use crate::kafka::tests::{OwnStack, broker, new_topic, none, read_all};
 
 fn encode(record: &Record, which: Which, _encoding: config::Encoding) -> Vec<u8> {
     match which {
@@ -257,37 +257,23 @@ async fn missing_topics_are_named_and_nothing_starts() {
     assert!(error.to_string().contains("no topic `test-not-there`"), "{error}");
 }
 
-/// Starts a broker of its own and takes it away during a flush; only where `LAKELENS_TEST_OUTAGE` is set, since it needs Java and half a minute.
+/// Only where `LAKELENS_TEST_OUTAGE` is set, since it starts a broker of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flush_waits_for_a_broker_that_is_away() {
-    if std::env::var_os("LAKELENS_TEST_OUTAGE").is_none() {
-        eprintln!("left out: LAKELENS_TEST_OUTAGE is not set");
-        return;
-    }
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().to_owned();
-    let stack = |order: &'static str| {
-        let state = state.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut command = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack"));
-            command.arg(order).env("STACK_DIR", state).env("KAFKA_PORT", "9492").env("S3_PORT", "7470").env("STACK_DOCKER", "0");
-            assert!(command.output().expect("runs").status.success(), "{order}");
-        })
-    };
-    let broker = "127.0.0.1:9492";
-    stack("up").await.expect("up");
+    let Some(stack) = OwnStack::up(9492).await else { return };
+    let broker = &*stack.broker;
     let topic = new_topic(broker, 3, &[]).await;
     let mut sink = sink(broker, config::KafkaSink { records: Some(topic.clone()), ..Default::default() }).await;
     let wave = |from: i64| (from..from + 500).map(|n| delivered(n, &format!("uri-{n}"), &n.to_string())).collect::<Vec<_>>();
     sink.write(&wave(0)).await.expect("written");
     sink.flush(Flush::All).await.expect("flushed");
-    stack("broker-stop").await.expect("stopped");
+    stack.order("broker-stop").await;
     sink.write(&wave(500)).await.expect("queued");
     {
         let flush = sink.flush(Flush::All);
         tokio::pin!(flush);
         assert!(tokio::time::timeout(std::time::Duration::from_secs(8), &mut flush).await.is_err(), "nothing can be durable now");
-        stack("broker-start").await.expect("started");
+        stack.order("broker-start").await;
         tokio::time::timeout(std::time::Duration::from_secs(60), flush).await.expect("in time").expect("flushed");
     }
     let mut read: Vec<i64> = read_all(broker, &topic)
@@ -297,5 +283,4 @@ async fn a_flush_waits_for_a_broker_that_is_away() {
     read.sort_unstable();
     assert_eq!(read, (0..1000).collect::<Vec<_>>(), "each once");
     drop(sink);
-    stack("down").await.expect("down");
 }

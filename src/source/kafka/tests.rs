@@ -233,6 +233,47 @@ async fn offsets_deleted_while_running_are_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_created_anew_is_noticed() {
+    let Some(broker) = broker() else { return };
+    let (topic, group) = (new_topic(&broker, 1, &[]).await, unique("group"));
+    produce(&broker, &topic, 0, 0, 3);
+    // What a group has that read the topic's forerunner.
+    let mut worker = Worker::start(&config(&broker, &topic), &group).await;
+    worker.until(|w| w.seen.len() == 3).await;
+    worker.commit(&topic, &[(0, 40)]).await;
+    worker.stop().await;
+    let mut worker = Worker::start(&config(&broker, &topic), &group).await;
+    worker.until(|w| w.failed.is_some()).await;
+    let text = worker.failed.take().expect("failed").to_string();
+    assert!(text.contains("the group is at offset 40, but the partition now ends at 3"), "{text}");
+    worker.stop().await;
+}
+
+/// Only where `LAKELENS_TEST_OUTAGE` is set, since it starts a broker of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_is_read_on_and_committed_to() {
+    let Some(stack) = crate::kafka::tests::OwnStack::up(9592).await else { return };
+    let (topic, group) = (new_topic(&stack.broker, 2, &[]).await, unique("group"));
+    (0..2).for_each(|p| produce(&stack.broker, &topic, p, 0, 100));
+    let mut worker = Worker::start(&config(&stack.broker, &topic), &group).await;
+    worker.until(|w| w.seen.len() == 200).await;
+    stack.order("broker-stop").await;
+    {
+        let all = [(Partition::new(&*topic, 0), 100), (Partition::new(&*topic, 1), 100)];
+        let commit = worker.source.control.commit(&all);
+        tokio::pin!(commit);
+        assert!(tokio::time::timeout(Duration::from_secs(5), &mut commit).await.is_err(), "nothing can be durable now");
+        stack.order("broker-start").await;
+        tokio::time::timeout(Duration::from_secs(90), commit).await.expect("in time").expect("committed");
+    }
+    (0..2).for_each(|p| produce(&stack.broker, &topic, p, 100, 50));
+    worker.until(|w| w.seen.len() >= 300).await;
+    assert_eq!(worker.seen.len(), 300);
+    assert!(worker.failed.is_none());
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_partition_holds_up_no_other() {
     let Some(broker) = broker() else { return };
     let (topic, group) = (new_topic(&broker, 2, &[]).await, unique("group"));
