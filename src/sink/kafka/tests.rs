@@ -163,19 +163,18 @@ async fn dead_letters_carry_the_input_and_the_reason() {
         let outcome = Outcome::Rejected(Rejection::new(Stage::Fetch, Reason::NotFound, "there is no such key"));
         Delivery { token: AckToken::detached(item.position.partition.clone(), item.position.offset), item, outcome }
     };
+    let mut recent = message(41, Some(b"[1, 2]"), own);
+    let now = chrono::Utc::now().timestamp_millis() - 60_000;
+    recent.timestamp_ms = Some(now);
     let noise: Vec<u8> = (0..20_000).map(|_| rand::random()).collect();
-    let all = [
-        rejected(message(41, Some(b"[1, 2]"), own), 1),
-        rejected(message(42, Some(&noise), Vec::new()), 0),
-        rejected(message(43, None, Vec::new()), 0),
-    ];
+    let all = [rejected(recent, 1), rejected(message(42, Some(&noise), Vec::new()), 0), rejected(message(43, None, Vec::new()), 0)];
     sink.write(&all).await.expect("written");
     sink.flush(Flush::All).await.expect("flushed");
     let read = read_all(&broker, &topic);
     let at = |offset: &str| read.iter().find(|m| header(m, "lakelens.source.offset").as_deref() == Some(offset)).expect("there");
     let first = at("41");
     assert_eq!((first.key(), first.payload()), (Some(&b"key"[..]), Some(&b"[1, 2]"[..])));
-    assert_eq!(first.timestamp().to_millis(), Some(1_700_000_000_123));
+    assert_eq!(first.timestamp().to_millis(), Some(now));
     let headers = first.headers().expect("some");
     assert_eq!((headers.get(0).key, headers.get(0).value), ("trace", Some(&b"t1"[..])));
     assert_eq!((headers.get(1).key, headers.get(1).value), ("trace", None));
@@ -186,6 +185,7 @@ async fn dead_letters_carry_the_input_and_the_reason() {
         ("lakelens.source.topic", "refs"),
         ("lakelens.source.partition", "3"),
         ("lakelens.source.item", "1"),
+        ("lakelens.source.timestamp", &now.to_string()),
         ("lakelens.attempt", "1"),
         ("lakelens.origin.topic", "refs"),
         ("lakelens.origin.offset", "41"),
@@ -202,7 +202,11 @@ async fn dead_letters_carry_the_input_and_the_reason() {
     let kept = second.payload().expect("cut, not left out");
     assert!(kept.len() > 4000 && noise.starts_with(kept));
     assert_eq!(header(second, "lakelens.error.truncated").as_deref(), Some("value"));
-    assert_eq!(at("43").payload(), None);
+    let third = at("43");
+    assert_eq!(third.payload(), None);
+    // Years old: under its own timestamp the topic would delete it at once.
+    assert!(third.timestamp().to_millis() > Some(now));
+    assert_eq!(header(third, "lakelens.source.timestamp").as_deref(), Some("1700000000123"));
 }
 
 #[test]
