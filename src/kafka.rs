@@ -274,8 +274,18 @@ pub fn connect_check(brokers: &str, properties: &BTreeMap<String, String>, topic
     wrong
 }
 
-/// `max.message.bytes` of each of `topics`, in bytes; the broker's default where it may not be asked.
-pub(crate) async fn max_message_bytes(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Vec<usize>> {
+/// What a topic takes and how long it keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TopicLimits {
+    /// Largest batch, in bytes.
+    pub(crate) max_message: usize,
+    /// Age at which messages are deleted, in milliseconds; `None` = never.
+    pub(crate) retention_ms: Option<i64>,
+}
+
+/// The limits of each of `topics`; Kafka's defaults where they may not be asked.
+pub(crate) async fn topic_limits(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Vec<TopicLimits>> {
+    const WEEK_MS: i64 = 7 * 24 * 3600 * 1000;
     let config = client_config(brokers, properties, &[("client.id", "lakelens-admin")], &[])?;
     let admin: AdminClient<DefaultClientContext> = config.create().map_err(creation_error)?;
     let asked: Vec<ResourceSpecifier<'_>> = topics.iter().map(|t| ResourceSpecifier::Topic(t)).collect();
@@ -283,26 +293,23 @@ pub(crate) async fn max_message_bytes(brokers: &str, properties: &BTreeMap<Strin
     let answers = admin.describe_configs(&asked, &options).await;
     // Closing a client waits for its threads.
     tokio::task::spawn_blocking(move || drop(admin));
-    let read = |answer: std::result::Result<rdkafka::admin::ConfigResource, Code>| {
-        answer.ok().and_then(|r| r.get("max.message.bytes").and_then(|e| e.value.as_deref()?.parse().ok()))
-    };
-    let found: Vec<Option<usize>> = match answers {
-        Ok(answers) => answers.into_iter().map(read).collect(),
-        Err(_) => Vec::new(),
-    };
-    Ok(topics
-        .iter()
-        .enumerate()
-        .map(|(n, topic)| {
-            found.get(n).copied().flatten().unwrap_or_else(|| {
-                tracing::warn!(
-                    topic,
-                    "max.message.bytes of the topic could not be read (DESCRIBE_CONFIGS); {DEFAULT_MAX_MESSAGE} is assumed"
-                );
-                DEFAULT_MAX_MESSAGE
-            })
-        })
-        .collect())
+    let mut answers = answers.unwrap_or_default().into_iter();
+    let limits = topics.iter().map(|topic| {
+        let answer = answers.next().and_then(std::result::Result::ok);
+        let number = |name: &str| answer.as_ref().and_then(|r| r.get(name)?.value.as_deref()?.parse::<i64>().ok());
+        let max_message = number("max.message.bytes").and_then(|n| usize::try_from(n).ok());
+        if max_message.is_none() {
+            tracing::warn!(
+                topic,
+                "the topic's configuration could not be read (DESCRIBE_CONFIGS); max.message.bytes {DEFAULT_MAX_MESSAGE} is assumed"
+            );
+        }
+        TopicLimits {
+            max_message: max_message.unwrap_or(DEFAULT_MAX_MESSAGE),
+            retention_ms: Some(number("retention.ms").unwrap_or(WEEK_MS)).filter(|ms| *ms >= 0),
+        }
+    });
+    Ok(limits.collect())
 }
 
 #[cfg(test)]

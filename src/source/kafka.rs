@@ -4,8 +4,10 @@
 //! begin (nothing is left to `auto.offset.reset`, which hides lost input), on revocation it asks the worker what is done and commits that first.
 
 mod context;
+mod lost;
 mod offsets;
 mod poller;
+mod rebalance;
 #[cfg(test)]
 mod tests;
 

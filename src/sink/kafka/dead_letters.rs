@@ -77,6 +77,11 @@ pub(super) fn letter(item: &Item, rejection: &Rejection, limit: usize) -> Letter
         ("lakelens.source.offset", &offset),
         ("lakelens.source.item", &number),
     ];
+    // The message's own timestamp may have to go, see `lives_on`.
+    let timestamp = message.timestamp_ms.map(|t| t.to_string());
+    if let Some(timestamp) = &timestamp {
+        own.push(("lakelens.source.timestamp", timestamp));
+    }
     let attempt = attempt.to_string();
     own.push((ATTEMPT, &attempt));
     if !has_origin {
@@ -152,6 +157,16 @@ fn cut(letter: &mut Letter, own: usize, limit: usize) {
     }
 }
 
+/// Whether a message of this timestamp would stay for at least half the topic's retention. Retention goes by the timestamp: the dead letter of an
+/// input that lay for long would be deleted the moment it is written, so such a one gets the present time, and the input's in a header.
+pub(super) fn lives_on(timestamp_ms: i64, now_ms: i64, retention_ms: Option<i64>) -> bool {
+    retention_ms.is_none_or(|keep| now_ms.saturating_sub(timestamp_ms) <= keep / 2)
+}
+
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
 /// The beginning of `text`, of at most `max` bytes.
 fn clip(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
@@ -182,7 +197,7 @@ impl Sink for KafkaDeadLetters {
                 key: letter.key.as_deref(),
                 value: letter.value.as_deref(),
                 headers: Some(headers),
-                timestamp_ms: letter.timestamp_ms,
+                timestamp_ms: letter.timestamp_ms.filter(|at| lives_on(*at, now_ms(), self.producer.retention_ms(0))),
             };
             self.producer.send(outgoing).await?;
         }

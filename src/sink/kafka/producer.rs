@@ -16,8 +16,7 @@ use tokio::sync::Notify;
 use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{
-    Logger, SAY_EVERY, TopicState, asking_client, client_config, creation_error, lasting, lock, max_message_bytes, missing_topic,
-    topic_state,
+    Logger, SAY_EVERY, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits, topic_state,
 };
 
 /// librdkafka's own default for a batch; a topic that takes less gets smaller ones.
@@ -80,13 +79,15 @@ pub(super) struct Producer {
     brokers: String,
     topics: Vec<String>,
     limits: Vec<usize>,
+    retention_ms: Vec<Option<i64>>,
 }
 
 impl Producer {
     /// A producer for `topics`, which must exist. Waits while no broker answers.
     pub(super) async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Self> {
         wait_for_topics(brokers, properties, topics).await?;
-        let of_topics = max_message_bytes(brokers, properties, topics).await?;
+        let told = topic_limits(brokers, properties, topics).await?;
+        let of_topics: Vec<usize> = told.iter().map(|l| l.max_message).collect();
         let largest = of_topics.iter().copied().max().unwrap_or_default().max(1000);
         let smallest = of_topics.iter().copied().min().unwrap_or_default();
         let defaults = [
@@ -105,12 +106,23 @@ impl Producer {
         let own_limit = config.get("message.max.bytes").and_then(|b| b.parse().ok()).unwrap_or(largest);
         let limits = of_topics.into_iter().map(|l| l.min(own_limit)).collect();
         let client = config.create_with_context(SinkContext::default()).map_err(creation_error)?;
-        Ok(Self { client: Some(client), brokers: brokers.to_owned(), topics: topics.to_vec(), limits })
+        Ok(Self {
+            client: Some(client),
+            brokers: brokers.to_owned(),
+            topics: topics.to_vec(),
+            limits,
+            retention_ms: told.iter().map(|l| l.retention_ms).collect(),
+        })
     }
 
     /// Largest record batch that topic number `topic` takes, in bytes.
     pub(super) fn limit(&self, topic: usize) -> usize {
         self.limits.get(topic).copied().unwrap_or_default()
+    }
+
+    /// Age at which topic number `topic` deletes messages, in milliseconds; `None` = never.
+    pub(super) fn retention_ms(&self, topic: usize) -> Option<i64> {
+        self.retention_ms.get(topic).copied().flatten()
     }
 
     fn client(&self) -> Result<&ThreadedProducer<SinkContext>> {
