@@ -12,5 +12,6 @@ pub mod source;
 pub mod fetch;
 pub mod model;
 pub mod sink;
+pub mod enqueue;
 
 pub use error::{Context, Error, Result};
