@@ -20,5 +20,6 @@ pub mod worker;
 pub mod pipeline;
 pub mod telemetry;
 pub mod cli;
+pub mod enqueue;
 
 pub use error::{Context, Error, Result};

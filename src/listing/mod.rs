@@ -16,6 +16,8 @@ mod state;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -195,15 +197,36 @@ impl Input {
     }
 }
 
-/// The batches of a listing, in order; after an error nothing more comes.
-pub type Entries = mpsc::Receiver<Result<Vec<Entry>>>;
+/// A running listing; dropping it ends it.
+#[derive(Debug)]
+pub struct Entries {
+    batches: mpsc::Receiver<Result<Vec<Entry>>>,
+    /// Set by whoever lists when it came to the end, so that one that died is not taken for one that is done.
+    complete: Arc<AtomicBool>,
+}
 
-/// Lists `input`, going on after `after`. Dropping the receiver ends the listing.
+impl Entries {
+    /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// What kept the listing from going on; nothing comes after it.
+    pub async fn next(&mut self) -> Result<Option<Vec<Entry>>> {
+        match self.batches.recv().await {
+            Some(batch) => batch.map(Some),
+            None if self.complete.load(Ordering::Acquire) => Ok(None),
+            None => Err(Error::failed("the listing broke off (this is a bug in Lakelens; its log says more)")),
+        }
+    }
+}
+
+/// Lists `input`, going on after `after`.
 ///
 /// # Errors
 /// [`Error::Config`] if the input needs S3 and there is no client.
 pub fn entries(input: &Input, after: Option<Mark>, s3: Option<&Client>) -> Result<Entries> {
-    let (tx, rx) = mpsc::channel(AHEAD);
+    let (tx, batches) = mpsc::channel(AHEAD);
+    let complete = Arc::new(AtomicBool::new(false));
+    let done = complete.clone();
     let client = match (input.needs_s3(), s3) {
         (true, None) => return Err(Error::config("listing a bucket needs `store.s3`, which this command was not given")),
         (_, client) => client.cloned(),
@@ -211,15 +234,19 @@ pub fn entries(input: &Input, after: Option<Mark>, s3: Option<&Client>) -> Resul
     match (input.clone(), client) {
         (Input::Bucket { bucket, prefix, range }, Some(client)) => {
             tokio::spawn(async move {
-                if let Err(e) = bucket::list(&client, &bucket, &prefix, range, after, &tx).await {
-                    let _ = tx.send(Err(e)).await;
+                match bucket::list(&client, &bucket, &prefix, range, after, &tx).await {
+                    Ok(()) => done.store(true, Ordering::Release),
+                    // Fails only when nobody takes the entries any more.
+                    Err(e) => drop(tx.send(Err(e)).await),
                 }
             });
         }
         (Input::Inventory(path), client) => {
             tokio::spawn(async move {
-                if let Err(e) = inventory::list(client.as_ref(), &path, after, &tx).await {
-                    let _ = tx.send(Err(e)).await;
+                match inventory::list(client.as_ref(), &path, after, &tx).await {
+                    Ok(()) => done.store(true, Ordering::Release),
+                    // Fails only when nobody takes the entries any more.
+                    Err(e) => drop(tx.send(Err(e)).await),
                 }
             });
         }
@@ -236,12 +263,12 @@ pub fn entries(input: &Input, after: Option<Mark>, s3: Option<&Client>) -> Resul
                         Input::Lines(path) => lines::list(Some(path), after, &mut out),
                         _ => lines::list(None, after, &mut out),
                     };
-                    out.end(result);
+                    out.end(result, &done);
                 })
                 .map_err(|e| Error::failed(format!("cannot start a thread to list with: {e}")))?;
         }
     }
-    Ok(rx)
+    Ok(Entries { batches, complete })
 }
 
 /// Nobody takes the entries any more.
@@ -274,11 +301,12 @@ impl Batches {
         }
     }
 
-    fn end(mut self, result: Result<()>) {
-        if self.flush().is_ok()
-            && let Err(e) = result
-        {
-            let _ = self.tx.blocking_send(Err(e));
+    fn end(mut self, result: Result<()>, complete: &AtomicBool) {
+        match (self.flush(), result) {
+            (Ok(()), Ok(())) => complete.store(true, Ordering::Release),
+            // Fails only when nobody takes the entries any more.
+            (Ok(()), Err(e)) => drop(self.tx.blocking_send(Err(e))),
+            (Err(Gone), _) => {}
         }
     }
 }

@@ -185,8 +185,8 @@ impl Producer {
             let (input, name) = &self.inputs[number];
             let name: Arc<str> = name.as_str().into();
             let mut batches = entries(input, mark.take(), self.s3.as_ref())?;
-            while let Some(batch) = batches.recv().await {
-                for entry in batch? {
+            while let Some(batch) = batches.next().await? {
+                for entry in batch {
                     if !self.done.is_empty() && self.done.contains(&(name.to_string(), entry.key.clone())) {
                         continue;
                     }
