@@ -27,6 +27,17 @@ pub enum Kind {
     TinyNan,
 }
 
+impl Kind {
+    /// The name of the folder, and of the model where it says no more.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resnet50 => "resnet50",
+            Self::Tiny => "tiny",
+            Self::TinyNan => "tiny-nan",
+        }
+    }
+}
+
 /// Writes a model folder: graph, labels, model.yaml. The same seed gives the same bytes.
 pub fn init(kind: Kind, seed: u64, out: &Path) -> Result<()> {
     let mut net = Net::new(seed);
@@ -40,11 +51,7 @@ pub fn init(kind: Kind, seed: u64, out: &Path) -> Result<()> {
             (10, "preprocess: { resize: 36, crop: 32 }\n")
         }
     };
-    let name = match kind {
-        Kind::Resnet50 => "resnet50-seeded",
-        Kind::Tiny => "tiny",
-        Kind::TinyNan => "tiny-nan",
-    };
+    let name = kind.name();
     fs::create_dir_all(out).context(format!("cannot make {}", out.display()))?;
     let write = |file: &str, bytes: &[u8]| fs::write(out.join(file), bytes).context(format!("cannot write {}", out.join(file).display()));
     write("model.onnx", &net.finish(classes).encode_to_vec())?;

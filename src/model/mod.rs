@@ -2,6 +2,7 @@
 
 mod graph;
 pub mod init;
+pub mod inspect;
 mod load;
 mod scores;
 mod tract;

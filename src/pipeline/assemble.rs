@@ -1,1 +1,211 @@
 //! From a checked pipeline file to started sources and sinks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+
+use super::Parts;
+use crate::cli::Common;
+use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
+use crate::flow::{Partition, Record};
+use crate::format::json::{self, JsonForm};
+use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Which};
+use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
+use crate::source::{self, Control, ListingOptions, Progress, Source};
+use crate::worker::coordinator::Bounds;
+use crate::worker::intake::Reading;
+use crate::{Error, Result, kafka, model, store};
+
+/// Time that `check --connect` waits for one server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether a run leaves anything behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As the file says.
+    Real,
+    /// Records go to stdout, nothing is committed, and the consumer group is another one.
+    DryRun,
+}
+
+/// Starts what `pipeline` names.
+pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<Parts> {
+    let dry = mode == Mode::DryRun;
+    let loaded = match &pipeline.model {
+        Some(model) => Some(model::load(&model.path, &model::LoadOptions::new(model.precision, &pipeline.output))?),
+        None => None,
+    };
+    let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };
+    // Sinks first: a topic that is missing must be found before the group is joined.
+    let sinks = if dry { vec![Box::new(Journal::open("-", false, false)?.sink()?) as Box<dyn Sink>] } else { sinks(pipeline, client.as_ref()).await? };
+    let mut sources = Vec::new();
+    for source in pipeline.source.all() {
+        sources.push(start(pipeline, source, client.clone(), dry).await?);
+    }
+    let reject_limit = if dry { RejectLimit { share: 1.0, of_last: 1 } } else { pipeline.reject_limit.clone() };
+    Ok(Parts {
+        sources,
+        sinks,
+        model: loaded,
+        fetch: pipeline.fetch.clone(),
+        decode: pipeline.decode.clone(),
+        s3: pipeline.store.s3.clone(),
+        memory: pipeline.memory.0,
+        batch: pipeline.batch.clone(),
+        threads: pipeline.model.as_ref().map_or(0, |m| m.threads),
+        output: pipeline.output.clone(),
+        reject_limit,
+        bounds: Bounds::default(),
+        stop: common.stop.clone(),
+        quiet: common.quiet,
+    })
+}
+
+fn needs_s3(pipeline: &Pipeline, dry: bool) -> bool {
+    let listed = pipeline.source.all().iter().filter_map(|s| s.listing.as_ref());
+    let written = pipeline.sinks.iter().filter(|_| !dry).filter_map(|s| s.parquet.as_ref());
+    listed.map(|l| &l.path).chain(written.map(|p| &p.path)).any(|path| path.starts_with("s3://"))
+}
+
+async fn start(pipeline: &Pipeline, source: &config::Source, client: Option<Client>, dry: bool) -> Result<(Source, Reading)> {
+    let references = Reading::References(pipeline.output.on_delete);
+    let state = |listing: &config::Listing| config::Listing { state: listing.state.clone().filter(|_| !dry), ..listing.clone() };
+    let (mut started, reading) = match (&source.kafka, &source.listing, &source.lines) {
+        (Some(kafka), _, _) => {
+            let mut group = kafka.group.clone().unwrap_or_else(|| pipeline.name.clone());
+            if dry {
+                group = format!("{group}-dry-run-{:08x}", rand::random::<u32>());
+            }
+            let reading = if kafka.records.is_empty() { references } else { Reading::Records };
+            (source::kafka::start(kafka, &group, &pipeline.instance).await?, reading)
+        }
+        (_, Some(listing), _) => (source::listing::start(&state(listing), client, ListingOptions::default()).await?, references),
+        (_, _, Some(lines)) => (source::lines::start(&state(lines), ListingOptions::default())?, references),
+        (None, None, None) => return Err(Error::config("a source is exactly one of `kafka`, `listing` and `lines`")),
+    };
+    if dry {
+        started.control = Box::new(Uncommitted(started.control));
+    }
+    Ok((started, reading))
+}
+
+async fn sinks(pipeline: &Pipeline, client: Option<&Client>) -> Result<Vec<Box<dyn Sink>>> {
+    let (brokers, properties) = cluster(pipeline);
+    let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    for sink in &pipeline.sinks {
+        if let Some(kafka) = &sink.kafka {
+            sinks.push(Box::new(KafkaSink::start(kafka, brokers, properties, &pipeline.output, encode).await?));
+        }
+        if let Some(parquet) = &sink.parquet {
+            let conditional = pipeline.store.s3.conditional_writes.unwrap_or(true);
+            sinks.push(Box::new(ParquetSink::new(parquet.clone(), client.cloned(), conditional)?));
+        }
+        if let Some(jsonl) = &sink.jsonl {
+            sinks.push(Box::new(JsonlSink::records(&jsonl.path, pipeline.output.encoding)?));
+        }
+    }
+    if let Some(DeadLetters::To(DeadLetterSink { kafka, jsonl })) = &pipeline.dead_letters {
+        if let Some(topic) = kafka {
+            sinks.push(Box::new(KafkaDeadLetters::start(topic, brokers, properties).await?));
+        }
+        if let Some(folder) = jsonl {
+            sinks.push(Box::new(JsonlSink::rejections(folder)?));
+        }
+    }
+    Ok(sinks)
+}
+
+/// Brokers and properties of the source, for sinks that name none.
+fn cluster(pipeline: &Pipeline) -> (&str, &BTreeMap<String, String>) {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let kafka = pipeline.source.all().iter().find_map(|s| s.kafka.as_ref());
+    kafka.map_or(("", &NONE), |k| (k.brokers.as_str(), &k.properties))
+}
+
+fn encode(record: &Record, which: Which, encoding: Encoding) -> Vec<u8> {
+    let form = JsonForm { labels: which != Which::Embeddings, embedding: which != Which::Labels, encoding };
+    let mut out = Vec::new();
+    json::record(record, &form, &mut out);
+    out
+}
+
+/// Tries every server that the pipeline names; one text for each thing that is wrong.
+pub async fn connect(pipeline: &Pipeline) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (brokers, (properties, topics)) in clusters(pipeline) {
+        let checked = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            kafka::connect_check(&brokers, &properties, &names, CONNECT_TIMEOUT)
+        });
+        faults.extend(checked.await.unwrap_or_else(|e| vec![format!("the check of a cluster broke off: {e}")]));
+    }
+    let client = store::s3_client(&pipeline.store.s3).await;
+    for bucket in buckets(pipeline) {
+        let head = client.head_bucket().bucket(&bucket).send();
+        match tokio::time::timeout(CONNECT_TIMEOUT, head).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => faults.push(format!("s3://{bucket}: {}", crate::error::chain(&e))),
+            Err(_) => faults.push(format!("s3://{bucket}: no answer within {} s", CONNECT_TIMEOUT.as_secs())),
+        }
+    }
+    faults
+}
+
+type Clusters = BTreeMap<String, (BTreeMap<String, String>, Vec<String>)>;
+
+/// All topics by the cluster that they are on.
+fn clusters(pipeline: &Pipeline) -> Clusters {
+    let mut clusters = Clusters::new();
+    let (own, own_properties) = cluster(pipeline);
+    for kafka in pipeline.source.all().iter().filter_map(|s| s.kafka.as_ref()) {
+        let (_, topics) = clusters.entry(kafka.brokers.clone()).or_insert_with(|| (kafka.properties.clone(), Vec::new()));
+        topics.extend(kafka.topics.iter().chain(&kafka.records).cloned());
+    }
+    for kafka in pipeline.sinks.iter().filter_map(|s| s.kafka.as_ref()) {
+        let brokers = kafka.brokers.clone().unwrap_or_else(|| own.to_owned());
+        let properties = || kafka.properties.clone().unwrap_or_else(|| own_properties.clone());
+        let (_, topics) = clusters.entry(brokers).or_insert_with(|| (properties(), Vec::new()));
+        topics.extend([&kafka.labels, &kafka.embeddings, &kafka.records].into_iter().flatten().cloned());
+    }
+    if let Some(DeadLetters::To(DeadLetterSink { kafka: Some(topic), .. })) = &pipeline.dead_letters {
+        clusters.entry(own.to_owned()).or_insert_with(|| (own_properties.clone(), Vec::new())).1.push(topic.clone());
+    }
+    clusters
+}
+
+/// Buckets that are named outright.
+fn buckets(pipeline: &Pipeline) -> std::collections::BTreeSet<String> {
+    let listed = pipeline.source.all().iter().filter_map(|s| s.listing.as_ref()).map(|l| l.path.as_str());
+    let written = pipeline.sinks.iter().filter_map(|s| s.parquet.as_ref()).map(|p| p.path.as_str());
+    let paths = listed.chain(written).filter_map(store::split_s3).map(|(bucket, _)| bucket);
+    let allowed = pipeline.fetch.allow.s3.iter().filter_map(|rule| rule.split('/').next()).filter(|bucket| *bucket != "*");
+    paths.chain(allowed).map(str::to_owned).collect()
+}
+
+/// A source whose progress is not remembered.
+struct Uncommitted(Box<dyn Control>);
+
+#[async_trait]
+impl Control for Uncommitted {
+    fn pause(&self, partition: &Partition) {
+        self.0.pause(partition);
+    }
+
+    fn resume(&self, partition: &Partition) {
+        self.0.resume(partition);
+    }
+
+    async fn commit(&self, _: &[(Partition, i64)]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn progress(&self) -> Result<Option<Vec<Progress>>> {
+        self.0.progress().await
+    }
+
+    async fn stop(&self, limit: Duration) {
+        self.0.stop(limit).await;
+    }
+}

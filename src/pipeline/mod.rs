@@ -1,5 +1,7 @@
 //! The only wiring: starts the stages, owns the channels between them, and waits for the end.
 
+pub mod assemble;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,0 +1,88 @@
+//! `lakelens enqueue`: references of a folder, a bucket, a file or an inventory onto a topic.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::{Common, print};
+use crate::enqueue::{EnqueueOptions, enqueue};
+use crate::{Error, Result, config, store};
+
+/// Put references of a folder, bucket prefix, JSONL file or S3 Inventory onto a topic.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folders, files of references, globs, s3://bucket/prefix, an inventory's manifest.json, or - for stdin.
+    #[arg(required = true)]
+    input: Vec<String>,
+    /// Bootstrap servers.
+    #[arg(long, env = "KAFKA_BROKERS")]
+    brokers: String,
+    /// The topic, which must exist.
+    #[arg(long)]
+    topic: String,
+    /// A file that remembers how far it got, to go on from there.
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Only keys that match; may be given several times.
+    #[arg(long)]
+    include: Vec<String>,
+    /// No keys that match; may be given several times.
+    #[arg(long)]
+    exclude: Vec<String>,
+    /// Leave ETag and version out of the references: whatever is there is labelled.
+    #[arg(long)]
+    without_etags: bool,
+    /// Parts of a bucket that are listed at the same time.
+    #[arg(long, default_value_t = 8)]
+    parallel: usize,
+    /// A property of librdkafka, name=value; may be given several times.
+    #[arg(long = "property", value_name = "NAME=VALUE")]
+    properties: Vec<String>,
+    /// S3 endpoint, where it is not AWS.
+    #[arg(long, env = "S3_ENDPOINT")]
+    s3_endpoint: Option<String>,
+}
+
+pub async fn run(args: Args, common: Common) -> Result<()> {
+    let mut properties = BTreeMap::new();
+    for property in &args.properties {
+        let (name, value) = property.split_once('=').ok_or_else(|| Error::config(format!("--property {property}: write NAME=VALUE")))?;
+        properties.insert(name.to_owned(), value.to_owned());
+    }
+    let s3 = config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint, ..config::S3::default() };
+    let options = EnqueueOptions {
+        inputs: args.input,
+        brokers: args.brokers,
+        topic: args.topic,
+        state: args.state,
+        include: args.include,
+        exclude: args.exclude,
+        properties,
+        s3: Some(store::s3_client(&s3).await),
+        parallel: args.parallel,
+        without_etags: args.without_etags,
+        cancel: common.stop.clone(),
+    };
+    let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {human_pos} references, {per_sec}") {
+        bar.set_style(style);
+    }
+    let summary = enqueue(&options, |count| bar.set_position(count)).await;
+    bar.finish_and_clear();
+    let summary = summary?;
+    if common.json {
+        let json = serde_json::to_string(&summary).map_err(Error::failed)?;
+        print(&format!("{json}\n"))?;
+    } else {
+        let rate = summary.enqueued as f64 / summary.seconds.max(1e-9);
+        print(&format!(
+            "{} references enqueued in {:.1} s ({rate:.0} a second), {} with earlier runs; {} left out by --include and --exclude, {} too long for a message\n",
+            summary.enqueued, summary.seconds, summary.total, summary.filtered, summary.too_long
+        ))?;
+    }
+    match summary.finished {
+        true => Ok(()),
+        false => Err(Error::failed("stopped before the end of the inputs; with --state a further call goes on from there")),
+    }
+}
