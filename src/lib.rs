@@ -13,5 +13,6 @@ pub mod fetch;
 pub mod model;
 pub mod sink;
 pub mod enqueue;
+pub mod audit;
 
 pub use error::{Context, Error, Result};
