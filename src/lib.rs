@@ -21,5 +21,6 @@ pub mod pipeline;
 pub mod telemetry;
 pub mod cli;
 pub mod enqueue;
+pub mod audit;
 
 pub use error::{Context, Error, Result};
