@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Serialize;
+use tract_onnx::pb::ValueInfoProto;
 use tract_onnx::prelude::*;
 
 use super::load::{LoadOptions, load, read, short};
@@ -45,7 +46,7 @@ pub struct Inspection {
 
 /// Reads, loads and tries the model at `path`.
 pub fn inspect(path: &Path) -> Result<Inspection> {
-    let files = read(path)?;
+    let mut files = read(path)?;
     let loaded = load(path, &LoadOptions::new(Precision::F32, &Output::default()))?;
     let graph = files.proto.graph.as_ref().ok_or_else(|| Error::config(format!("{} has no graph", path.display())))?;
     let mut layers = BTreeMap::new();
@@ -54,7 +55,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     }
     let parameters = graph.initializer.iter().map(|t| t.dims.iter().map(|d| d.unsigned_abs()).product::<u64>()).sum();
     let info = loaded.info();
-    let flops = flops(&files, &loaded.anatomy, info.input).map_err(|e| Error::failed(format!("counting operations: {e:#}")))?;
+    let flops = flops(&mut files, &loaded.anatomy, info.input).map_err(|e| Error::failed(format!("counting operations: {e:#}")))?;
     Ok(Inspection {
         model: info.id.to_string(),
         space: info.space.to_string(),
@@ -73,14 +74,14 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 }
 
 /// Counts the multiply-adds of the network as tract understands it, before it is optimised for a machine.
-fn flops(files: &super::Files, anatomy: &super::Anatomy, input: [usize; 3]) -> TractResult<u64> {
+fn flops(files: &mut super::Files, anatomy: &super::Anatomy, input: [usize; 3]) -> TractResult<u64> {
+    if let Some(graph) = &mut files.proto.graph {
+        graph.output = vec![ValueInfoProto { name: anatomy.logits.clone(), ..ValueInfoProto::default() }];
+    }
     let folder = files.folder.to_str().unwrap_or(".");
     let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
     let fact = InferenceFact::dt_shape(f32::datum_type(), [1, input[0], input[1], input[2]]);
-    let mut model = onnx.parse(&files.proto, Some(folder))?.model.with_input_fact(0, fact)?;
-    let outlet = model.outlet_by_label(&anatomy.logits).unwrap_or(model.outputs[0]);
-    model.select_output_outlets(&[outlet])?;
-    let model = model.into_typed()?.into_decluttered()?;
+    let model = onnx.parse(&files.proto, Some(folder))?.model.with_input_fact(0, fact)?.into_typed()?.into_decluttered()?;
     let mut total = 0u64;
     for node in &model.nodes {
         let costs = {
