@@ -61,6 +61,8 @@ pub async fn audit(
         .map_err(|e| Error::failed(format!("the audit broke off: {e}")))?
 }
 
+type Parse<'a> = &'a dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>;
+
 struct Audit<'a> {
     options: &'a AuditOptions,
     partitions: BTreeMap<i32, Ledger>,
@@ -77,7 +79,7 @@ impl<'a> Audit<'a> {
         Self { options, partitions: BTreeMap::new(), read: HashMap::new(), unasked: HashMap::new(), report }
     }
 
-    fn run(mut self, parse: &dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>, progress: &dyn Fn(u64)) -> Result<AuditReport> {
+    fn run(mut self, parse: Parse<'_>, progress: &dyn Fn(u64)) -> Result<AuditReport> {
         if self.options.outputs.is_empty() {
             return Err(Error::config("nothing to compare with: name the topics of records (--outputs)"));
         }
@@ -106,7 +108,7 @@ impl<'a> Audit<'a> {
         Ok(self.report)
     }
 
-    fn asked(&mut self, message: &BorrowedMessage<'_>, parse: &dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>) {
+    fn asked(&mut self, message: &BorrowedMessage<'_>, parse: Parse<'_>) {
         let headers: Vec<Header> = message
             .headers()
             .map_or_else(Vec::new, |all| all.iter().map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice))).collect());
