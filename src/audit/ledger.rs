@@ -137,6 +137,36 @@ impl Ledger {
         }
     }
 
+    /// Whether the item asked for an outcome and has none anywhere.
+    pub(super) fn is_bare(&self, offset: i64, item: u32) -> bool {
+        let Some(at) = self.at(offset) else { return false };
+        match (self.messages.get(at), self.several.get(&offset)) {
+            (ONE_ASKED, _) => item == 0 && self.counts.iter().all(|c| c.get(at) == 0),
+            (SEVERAL, Some(items)) => {
+                let (item, stride) = (item as usize, self.outputs + 1);
+                items.asked.get(item) == Some(&Asked::Outcome) && items.counts[item * stride..][..stride].iter().all(|c| *c == 0)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether any item is bare.
+    pub(super) fn has_bare(&self) -> bool {
+        let mut found = false;
+        self.fates(0, |fate| found |= fate.records == 0 && fate.dead_letters == 0 && self.is_bare(fate.offset, fate.item));
+        found
+    }
+
+    /// The item asks for nothing after all.
+    pub(super) fn release(&mut self, offset: i64, item: u32) {
+        let Some(at) = self.at(offset) else { return };
+        if let Some(asked) = self.several.get_mut(&offset).and_then(|items| items.asked.get_mut(item as usize)) {
+            *asked = Asked::Nothing;
+        } else if self.messages.get(at) == ONE_ASKED {
+            self.messages.set(at, ONE_SKIPPED);
+        }
+    }
+
     /// Calls `each` for every item that asked for an outcome, as record topic number `output` sees it, in order.
     pub(super) fn fates(&self, output: usize, mut each: impl FnMut(Fate)) {
         for (at, offset) in (self.low..self.high).enumerate() {

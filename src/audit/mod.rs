@@ -1,11 +1,12 @@
 //! `lakelens audit`: every position of an input topic against the records and dead letters, over all workers that ever wrote them.
 //!
 //! The end of the input is taken first and the ends of the outputs afterwards; items still in flight then count as missing, so audit after a drain.
-//! A worker that skips an item since its object is newer than its event (`on_changed: supersede`) leaves no trace of that on any topic: such an item counts as
-//! missing too.
+//! An item that a worker passed over since its object is newer than its event counts as superseded if the newer event stands on the input and has an
+//! outcome, and as missing if not.
 
 mod ledger;
 mod report;
+mod superseded;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,6 +62,8 @@ pub async fn audit(
         .map_err(|e| Error::failed(format!("the audit broke off: {e}")))?
 }
 
+type Parse<'a> = &'a dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>;
+
 struct Audit<'a> {
     options: &'a AuditOptions,
     partitions: BTreeMap<i32, Ledger>,
@@ -68,16 +71,17 @@ struct Audit<'a> {
     read: HashMap<i32, (u64, u64, u64)>,
     /// Unasked records and dead letters by destination and partition.
     unasked: HashMap<(usize, i32), u64>,
+    superseded: HashMap<i32, u64>,
     report: AuditReport,
 }
 
 impl<'a> Audit<'a> {
     fn new(options: &'a AuditOptions) -> Self {
         let report = AuditReport { topic: options.topic.clone(), ..AuditReport::default() };
-        Self { options, partitions: BTreeMap::new(), read: HashMap::new(), unasked: HashMap::new(), report }
+        Self { options, partitions: BTreeMap::new(), read: HashMap::new(), unasked: HashMap::new(), superseded: HashMap::new(), report }
     }
 
-    fn run(mut self, parse: &dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>, progress: &dyn Fn(u64)) -> Result<AuditReport> {
+    fn run(mut self, parse: Parse<'_>, progress: &dyn Fn(u64)) -> Result<AuditReport> {
         if self.options.outputs.is_empty() {
             return Err(Error::config("nothing to compare with: name the topics of records (--outputs)"));
         }
@@ -100,21 +104,19 @@ impl<'a> Audit<'a> {
             })?;
         }
         (told.progress)(told.read);
+        self.superseded = superseded::mark(&input, &mut self.partitions, parse)?;
         for (output, name) in self.options.outputs.iter().enumerate() {
             self.sum(output, name);
         }
         Ok(self.report)
     }
 
-    fn asked(&mut self, message: &BorrowedMessage<'_>, parse: &dyn Fn(Option<&[u8]>, &[Header]) -> Vec<ParsedItem>) {
-        let headers: Vec<Header> = message
-            .headers()
-            .map_or_else(Vec::new, |all| all.iter().map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice))).collect());
+    fn asked(&mut self, message: &BorrowedMessage<'_>, parse: Parse<'_>) {
         let kind = |item: ParsedItem| match item {
             ParsedItem::Image(_) | ParsedItem::Bad(_) => Asked::Outcome,
             ParsedItem::Deleted(_) | ParsedItem::Skip(_) => Asked::Nothing,
         };
-        let items: Vec<Asked> = parse(message.payload(), &headers).into_iter().map(kind).collect();
+        let items: Vec<Asked> = items_of(message, parse).into_iter().map(kind).collect();
         let (messages, all, skipped) = self.read.entry(message.partition()).or_default();
         *messages += 1;
         *all += items.len() as u64;
@@ -169,8 +171,17 @@ impl<'a> Audit<'a> {
         for partition in partitions {
             let (messages, items, skipped) = self.read.get(&partition).copied().unwrap_or_default();
             let unasked = [output, dead].iter().filter_map(|d| self.unasked.get(&(*d, partition))).sum();
-            let mut sums =
-                PartitionLedger { output: name.to_owned(), partition, messages, items, skipped, unasked, ..PartitionLedger::default() };
+            let superseded = self.superseded.get(&partition).copied().unwrap_or_default();
+            let mut sums = PartitionLedger {
+                output: name.to_owned(),
+                partition,
+                messages,
+                items,
+                skipped,
+                superseded,
+                unasked,
+                ..PartitionLedger::default()
+            };
             if let Some(ledger) = self.partitions.get(&partition) {
                 (sums.from, sums.to) = ledger.span();
                 let findings = &mut self.report.findings;
@@ -195,6 +206,13 @@ impl<'a> Audit<'a> {
             self.report.ledgers.push(sums);
         }
     }
+}
+
+fn items_of(message: &BorrowedMessage<'_>, parse: Parse<'_>) -> Vec<ParsedItem> {
+    let headers: Vec<Header> = message
+        .headers()
+        .map_or_else(Vec::new, |all| all.iter().map(|h| (h.key.to_owned(), h.value.map(Bytes::copy_from_slice))).collect());
+    parse(message.payload(), &headers)
 }
 
 /// Says a few times a second how many messages were read.

@@ -23,6 +23,8 @@ pub struct PartitionLedger {
     pub items: u64,
     /// Items that ask for nothing.
     pub skipped: u64,
+    /// Items without an outcome of whose object a newer reference has one.
+    pub superseded: u64,
     /// Items with a record.
     pub published: u64,
     /// Items with a dead letter and no record.
@@ -40,6 +42,7 @@ impl PartitionLedger {
         self.messages += other.messages;
         self.items += other.items;
         self.skipped += other.skipped;
+        self.superseded += other.superseded;
         self.published += other.published;
         self.rejected += other.rejected;
         self.missing += other.missing;
@@ -145,14 +148,14 @@ impl fmt::Display for AuditReport {
             writeln!(f, "{} -> {}", self.topic, total.output)?;
             writeln!(
                 f,
-                "{:>9} {:>12} {:>12} {:>10} {:>12} {:>10} {:>9} {:>9} {:>9}",
-                "partition", "messages", "items", "skipped", "published", "rejected", "missing", "doubled", "unasked"
+                "{:>9} {:>12} {:>12} {:>10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>9}",
+                "partition", "messages", "items", "skipped", "superseded", "published", "rejected", "missing", "doubled", "unasked"
             )?;
             let row = |f: &mut fmt::Formatter<'_>, name: String, l: &PartitionLedger| {
                 writeln!(
                     f,
-                    "{name:>9} {:>12} {:>12} {:>10} {:>12} {:>10} {:>9} {:>9} {:>9}",
-                    l.messages, l.items, l.skipped, l.published, l.rejected, l.missing, l.doubled, l.unasked
+                    "{name:>9} {:>12} {:>12} {:>10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>9}",
+                    l.messages, l.items, l.skipped, l.superseded, l.published, l.rejected, l.missing, l.doubled, l.unasked
                 )
             };
             for ledger in self.ledgers.iter().filter(|l| l.output == total.output) {

@@ -13,7 +13,17 @@ fn parse(value: Option<&[u8]>, _: &[Header]) -> Vec<ParsedItem> {
             "image" => ParsedItem::Image(image()),
             "gone" => ParsedItem::Deleted(image()),
             "skip" => ParsedItem::Skip(Skip::Null),
-            _ => ParsedItem::Bad("a test".into()),
+            word => match word.split_once('#') {
+                // `key#etag#second of the event`
+                Some((key, rest)) => {
+                    let (etag, second) = rest.split_once('#').expect("a test");
+                    let mut reference = ImageRef::new(Location::S3 { bucket: "b".into(), key: key.into() });
+                    reference.etag = Some(etag.into());
+                    reference.event_time = Some(format!("2026-11-23T00:00:{second}Z"));
+                    ParsedItem::Image(reference)
+                }
+                None => ParsedItem::Bad("a test".into()),
+            },
         })
         .collect()
 }
@@ -157,6 +167,40 @@ async fn every_kind_of_imbalance_is_found_where_it_stands() {
     let mut wrong = options.clone();
     wrong.outputs = vec!["there-is-none".into()];
     assert!(matches!(audit(wrong, parse, |_| ()).await, Err(Error::Config(t)) if t.contains("there-is-none")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwritten_objects_older_reference_is_superseded_and_not_missing() {
+    let Some(stack) = Stack::new() else { return };
+    let (input, labels) = (stack.topic("in-superseded").await, stack.topic("labels-superseded").await);
+    let limit = Duration::from_secs(20);
+    stack.producer.init_transactions(limit).expect("ready");
+    stack.producer.begin_transaction().expect("begun");
+    // a: the older of two, though it arrived on another partition; b: both are missing; c: the same version twice; d: both in one message.
+    for (partition, value) in
+        [(0, "a#2#30"), (1, "a#1#10"), (0, "b#1#10"), (0, "b#2#20"), (0, "c#1#10"), (0, "c#1#20"), (1, "d#1#10 d#2#20")]
+    {
+        stack.send(&input, partition, Some(value), OwnedHeaders::new());
+    }
+    for (partition, offset, item) in [(0, 0, 0), (0, 4, 0), (1, 1, 1)] {
+        stack.send(&labels, 0, Some(&record(&input, partition, offset, item)), OwnedHeaders::new());
+    }
+    stack.producer.commit_transaction(limit).expect("committed");
+    let options = AuditOptions {
+        brokers: stack.brokers.clone(),
+        topic: input,
+        outputs: vec![labels],
+        dead: None,
+        properties: BTreeMap::new(),
+        listed: 10,
+    };
+    let report = audit(options, parse, |_| ()).await.expect("audited");
+    let found: Vec<_> = report.findings.iter().map(|f| (f.fault, f.partition, f.offset, f.item)).collect();
+    // Partition 0 holds a2, b1, b2, c, c; of c the first copy has no record and the second is no newer object.
+    let missing = [1, 2, 3].map(|offset| (Fault::Missing, 0, offset, 0));
+    assert_eq!(found, missing, "{report}");
+    let total = &report.totals()[0];
+    assert_eq!((total.items, total.published, total.superseded, total.missing), (8, 3, 2, 3), "{report}");
 }
 
 #[test]

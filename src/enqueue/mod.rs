@@ -2,7 +2,7 @@
 //!
 //! Objects whose ETag the listing tells go as `{"uri", "etag", "version"}`, everything else as a plain URI; lines go as they are. The message key is
 //! the URI, so that all references to one object share a partition, as with Java's partitioner. What is remembered in the state file is exactly what the
-//! broker has acknowledged without a hole before it; an interrupted run that is resumed may repeat the last second's messages and leaves none out.
+//! broker has acknowledged without a hole before it; a run that crashed and is resumed may repeat the last moment's messages and leaves none out.
 
 mod acks;
 mod reference;
@@ -27,7 +27,8 @@ use crate::{Context, Error, Result};
 use acks::{Acks, Sent, Shard, State};
 
 const TICK: Duration = Duration::from_millis(200);
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// What was acknowledged since the last writing of the state is repeated after a crash.
+const SAVE_EVERY: Duration = Duration::from_millis(250);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to enqueue, and where.

@@ -200,3 +200,38 @@ async fn links_are_not_followed_and_odd_names_survive() {
     let read_back: Vec<PathBuf> = all.iter().map(|m| m.2.parse::<url::Url>().expect("a URI").to_file_path().expect("a path")).collect();
     assert_eq!(read_back, [photos.join("%41.jpg"), photos.join("line\nbreak.jpg"), photos.join("q?#.jpg"), latin1]);
 }
+
+#[tokio::test]
+async fn a_bucket_is_listed_over_several_pages_and_resumed_by_key() {
+    let Ok(endpoint) = std::env::var("LAKELENS_TEST_S3") else {
+        eprintln!("passed over: LAKELENS_TEST_S3 is not set");
+        return;
+    };
+    let client = crate::store::s3_client(&config::S3 { endpoint: Some(endpoint), path_style: true, ..Default::default() }).await;
+    let bucket = format!("listing-{}", rand::random::<u32>());
+    client.create_bucket().bucket(&bucket).send().await.expect("a bucket");
+    let mut keys: Vec<String> = (0..1050).map(|n| format!("p/{n:04} +%20é.jpg")).collect();
+    keys.extend(["p/a.jpg", "p/a.jpg.bak", "p/a/b.jpg", "p/a-b.txt"].map(str::to_owned));
+    for key in &keys {
+        client.put_object().bucket(&bucket).key(key).body(bytes::Bytes::from_static(b"x").into()).send().await.expect("put");
+    }
+    keys.sort_unstable();
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("state");
+    let path = format!("s3://{bucket}/p/");
+    let config = config::Listing { path: path.clone(), state: Some(state) };
+    let mut source = start(&config, Some(client.clone()), ListingOptions::default()).await.expect("started");
+    let (_, all) = drain(&mut source).await;
+    assert_eq!(all.iter().map(|m| m.1.clone()).collect::<Vec<_>>(), keys);
+    assert!(all.iter().all(|m| m.2 == format!("s3://{bucket}/{}", m.1)), "the raw key stands in the URI");
+    let partition = Partition::new(path, 0);
+    for done in [1, 999, 1000, 1001, 1053, 1054] {
+        source.control.commit(&[(partition.clone(), done)]).await.expect("saved");
+        let mut again = start(&config, Some(client.clone()), ListingOptions::default()).await.expect("started");
+        assert_eq!(drain(&mut again).await, (done, all[done as usize..].to_vec()));
+    }
+    let one = config::Listing { path: format!("s3://{bucket}/p/a.jpg"), state: None };
+    let mut source = start(&one, Some(client), ListingOptions::default()).await.expect("started");
+    let (_, all) = drain(&mut source).await;
+    assert_eq!(all.iter().map(|m| m.1.as_str()).collect::<Vec<_>>(), ["p/a.jpg"], "an object's own key means that object");
+}
