@@ -10,7 +10,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use serde::Serialize;
 
 use crate::cli::{Common, print};
-use crate::model::{Loaded, Model, init};
+use crate::model::{Loaded, Model, init_resnet50};
 use crate::pipeline::{self, Parts};
 use crate::preprocess::{Limits, Preprocessor, decode, probe};
 use crate::sink::Journal;
@@ -182,7 +182,7 @@ async fn pairs_of_runs(path: Option<PathBuf>, images: usize, pairs: usize, threa
         Some(path) => path,
         None => {
             let seeded = folder.path().join("model");
-            init::init(init::Kind::Resnet50, 0, &seeded)?;
+            init_resnet50(0, &seeded, 1000)?;
             seeded
         }
     };
@@ -192,7 +192,7 @@ async fn pairs_of_runs(path: Option<PathBuf>, images: usize, pairs: usize, threa
         std::fs::write(pictures.join(format!("{n:05}.jpg")), encoded(n as u32, ImageFormat::Jpeg)?).context("cannot write a picture")?;
     }
     let output = config::Output::default();
-    let load = || model::load(&path, &model::LoadOptions::new(config::Precision::F32, &output));
+    let load = || model::load(&path, &model::LoadOptions::of(config::Precision::F32, &output));
     let threads = pipeline::threads(threads);
     let loaded = load()?;
     let name = loaded.info().id.to_string();

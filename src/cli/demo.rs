@@ -11,7 +11,7 @@ use crate::cli::{Common, print, summary};
 use crate::config;
 use crate::format::json;
 use crate::format::parquet::jsonl_to_parquet;
-use crate::model::init;
+use crate::model::init_resnet50;
 use crate::pipeline::{self, Parts};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
@@ -33,9 +33,12 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let pictures = out.join("pictures");
     draw(&pictures)?;
     let folder = out.join("model");
-    init::init(init::Kind::Resnet50, 0, &folder)?;
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).context(format!("cannot renew {}", folder.display()))?;
+    }
+    init_resnet50(0, &folder, 1000)?;
     let output = config::Output { top_k: 3, ..config::Output::default() };
-    let loaded = model::load(&folder, &model::LoadOptions::new(config::Precision::F32, &output))?;
+    let loaded = model::load(&folder, &model::LoadOptions::of(config::Precision::F32, &output))?;
 
     let jsonl = out.join("records.jsonl");
     let name = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| Error::config("--out is not UTF-8"));

@@ -89,7 +89,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         return Err(Error::config("--memory must be at least 16MiB"));
     }
     let journal = Journal::open(&args.out, args.resume, args.overwrite)?;
-    let loaded = model::load(&args.model, &model::LoadOptions::new(args.precision, &output))?;
+    let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output))?;
     let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
         true => Some(store::s3_client(&s3).await),
         false => None,

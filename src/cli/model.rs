@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::Result;
 use crate::cli::{Common, print};
-use crate::model::{init, inspect};
+use crate::model::{Arch, init, inspect};
 
 /// Make and look at models.
 #[derive(clap::Subcommand)]
@@ -12,13 +12,16 @@ pub enum Command {
     /// Write a network with seeded random weights, for benches and tests: its labels mean nothing.
     Init {
         /// Which network.
-        kind: init::Kind,
+        arch: Arch,
         /// The same seed gives the same bytes.
         #[arg(long, default_value_t = 0)]
         seed: u64,
         /// The model folder to write; the network's name where not given.
         #[arg(long)]
         out: Option<PathBuf>,
+        /// Number of classes, for the ResNets; 1000 where not given.
+        #[arg(long)]
+        classes: Option<usize>,
     },
     /// Show inputs, outputs, layers, size, FLOPs and digest.
     Inspect {
@@ -29,13 +32,14 @@ pub enum Command {
 
 pub fn run(command: Command, common: &Common) -> Result<()> {
     match command {
-        Command::Init { kind, seed, out } => {
-            let out = out.unwrap_or_else(|| PathBuf::from(kind.name()));
-            init::init(kind, seed, &out)?;
+        Command::Init { arch, seed, out, classes } => {
+            let name = clap::ValueEnum::to_possible_value(&arch).map_or_else(String::new, |v| v.get_name().to_owned());
+            let out = out.unwrap_or_else(|| PathBuf::from(name));
+            init(arch, seed, &out, classes)?;
             print(&format!("wrote {}\n", out.display()))
         }
         Command::Inspect { model } => {
-            let inspection = inspect::inspect(&model)?;
+            let inspection = inspect(&model)?;
             if common.json {
                 let json = serde_json::to_string_pretty(&inspection).map_err(crate::Error::failed)?;
                 return print(&format!("{json}\n"));

@@ -1,127 +1,197 @@
-//! What a model is made of, for a person.
+//! What `lakelens model inspect` shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tract_onnx::pb::ValueInfoProto;
-use tract_onnx::prelude::*;
+use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
+use tract_onnx::prelude::TypedModel;
+use tract_onnx::tract_hir::internal::{Cost, TractResult};
 
-use super::load::{LoadOptions, load, read, short};
-use crate::config::{Output, Precision, Preprocess};
-use crate::preprocess;
+use super::load::{Opened, open};
+use super::tract::panic_text;
+use super::{compile, digest};
+use crate::config::{Normalize, Outputs, Precision, Preprocess};
 use crate::{Error, Result};
 
-/// What `lakelens model inspect` shows.
-#[derive(Debug, Serialize)]
+/// A model, described. Nothing is run.
+#[derive(Debug, Clone, Serialize)]
 pub struct Inspection {
-    /// `name@sha256:...`.
-    pub model: String,
-    /// SHA-256 over graph and external data.
+    /// The graph's file.
+    pub graph: PathBuf,
+    /// `name@sha256:` and twelve hex digits.
+    pub id: String,
+    /// `sha256:` and 64 hex digits over graph and external data.
     pub digest: String,
-    /// What decides whether embeddings can be compared, for the default output.
+    /// The hash of the embedding space in f32 without normalisation.
     pub space: String,
-    /// Name of the input, and channels, height, width.
-    pub input: (String, [usize; 3]),
-    /// Name of the logits, and how many.
-    pub logits: (String, usize),
-    /// Name of the embedding, and its length.
-    pub embedding: (String, usize),
-    /// Nodes of the graph by kind.
-    pub layers: BTreeMap<String, usize>,
-    /// Weights.
-    pub parameters: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
-    /// Floating-point operations of one image: two for each multiply-add of convolutions and matrix products.
-    pub flops: u64,
-    /// Label names known.
-    pub labels: usize,
-    /// Preprocessing.
+    /// How pixels become the input.
     pub preprocess: Preprocess,
-    /// SHA-256 of the preprocessing.
+    /// `sha256:` and twelve hex digits over the preprocessing.
     pub preprocess_digest: String,
+    /// Inputs as the file declares them.
+    pub inputs: Vec<Value>,
+    /// Outputs as the file declares them.
+    pub outputs: Vec<Value>,
+    /// Which tensors are used, and what makes scores of the logits.
+    pub used: Outputs,
+    /// Number of logits.
+    pub classes: usize,
+    /// Length of the embedding; 0 where none was found.
+    pub embedding_dim: usize,
+    /// Number of label names, if there are any.
+    pub labels: Option<usize>,
+    /// Version of the standard ONNX operator set.
+    pub opset: i64,
+    /// Nodes by operator.
+    pub layers: BTreeMap<String, usize>,
+    /// Weights that training sets (what batch normalisation counts along is not among them).
+    pub parameters: u64,
+    /// Bytes of graph and external data on disk.
+    pub bytes: u64,
+    /// Floating point operations an image: twice the multiply-adds of convolutions and matrix products, convolutions counted as direct ones.
+    pub flops: u64,
 }
 
-/// Reads, loads and tries the model at `path`.
+/// An input or output.
+#[derive(Debug, Clone, Serialize)]
+pub struct Value {
+    /// Its name.
+    pub name: String,
+    /// Element type, as ONNX names it.
+    pub dtype: String,
+    /// Sizes; a name for one that is symbolic, `?` for one that is unknown.
+    pub shape: Vec<String>,
+}
+
+/// Describes the model at `path`, a folder with `model.yaml` or an `.onnx` file.
+///
+/// # Errors
+/// As [`super::load`], but for what only running it shows.
 pub fn inspect(path: &Path) -> Result<Inspection> {
-    let mut files = read(path)?;
-    let loaded = load(path, &LoadOptions::new(Precision::F32, &Output::default()))?;
-    let graph = files.proto.graph.as_ref().ok_or_else(|| Error::config(format!("{} has no graph", path.display())))?;
-    let mut layers = BTreeMap::new();
-    for node in &graph.node {
-        *layers.entry(node.op_type.clone()).or_default() += 1;
-    }
-    let parameters = graph.initializer.iter().map(|t| t.dims.iter().map(|d| d.unsigned_abs()).product::<u64>()).sum();
-    let info = loaded.info();
-    let flops = flops(&mut files, &loaded.anatomy, info.input).map_err(|e| Error::failed(format!("counting operations: {e:#}")))?;
+    let mut found = open(path)?;
+    let described = catch_unwind(AssertUnwindSafe(|| describe(&mut found)));
+    described.unwrap_or_else(|p| Err(Error::config(format_args!("{}: tract panicked: {}", path.display(), panic_text(&*p)))))
+}
+
+fn describe(found: &mut Opened) -> Result<Inspection> {
+    let (inputs, outputs) =
+        (found.source.inputs().into_iter().map(value).collect(), found.source.graph().output.iter().map(value).collect());
+    let (layers, parameters) = (layers(found), parameters(found));
+    let opset = found.source.proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map_or(0, |o| o.version);
+    let (crop, with_embedding) = (found.file.preprocess.crop as usize, found.heads.embedding.is_some());
+    let compiled = compile::compile(&mut found.source, &found.heads, with_embedding, crop)?;
+    let failed = |e| Error::config(format_args!("{}: {e:#}", found.source.path.display()));
+    let flops = flops(&compiled.model).map_err(failed)? / compiled.batch as u64;
+    let info = found.info(&compiled, Precision::F32, Normalize::None);
     Ok(Inspection {
-        model: info.id.to_string(),
+        graph: found.source.path.clone(),
+        id: info.id.to_string(),
+        digest: format!("sha256:{}", found.source.digest),
         space: info.space.to_string(),
-        input: (loaded.anatomy.input.clone(), info.input),
-        logits: (loaded.anatomy.logits.clone(), info.classes),
-        embedding: (loaded.anatomy.embedding.clone(), info.embedding_dim),
+        preprocess_digest: digest::preprocess_digest(&found.file.preprocess),
+        preprocess: found.file.preprocess.clone(),
+        inputs,
+        outputs,
+        used: found.file.outputs.clone(),
+        classes: compiled.classes,
+        embedding_dim: compiled.embedding_dim,
+        labels: found.labels.as_ref().map(|(_, names)| names.len()),
+        opset,
         layers,
         parameters,
-        bytes: files.bytes,
+        bytes: found.source.bytes,
         flops,
-        labels: files.names.len(),
-        preprocess_digest: preprocess::digest(&files.file.preprocess),
-        preprocess: files.file.preprocess,
-        digest: files.digest,
     })
 }
 
-/// Counts the multiply-adds of the network as tract understands it, before it is optimised for a machine.
-fn flops(files: &mut super::Files, anatomy: &super::Anatomy, input: [usize; 3]) -> TractResult<u64> {
-    if let Some(graph) = &mut files.proto.graph {
-        graph.output = vec![ValueInfoProto { name: anatomy.logits.clone(), ..ValueInfoProto::default() }];
-    }
-    let folder = files.folder.to_str().unwrap_or(".");
-    let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let fact = InferenceFact::dt_shape(f32::datum_type(), [1, input[0], input[1], input[2]]);
-    let model = onnx.parse(&files.proto, Some(folder))?.model.with_input_fact(0, fact)?.into_typed()?.into_decluttered()?;
-    let mut total = 0u64;
-    for node in &model.nodes {
-        let costs = {
-            let inputs: TVec<&TypedFact> = model.node_input_facts(node.id)?;
-            node.op.cost(&inputs)?
-        };
-        for (kind, count) in costs {
-            if matches!(kind, tract_onnx::tract_core::internal::Cost::FMA(_)) {
-                total += 2 * u64::try_from(count.to_i64()?).unwrap_or(0);
+fn layers(found: &Opened) -> BTreeMap<String, usize> {
+    found.source.graph().node.iter().fold(BTreeMap::new(), |mut kinds, node| {
+        *kinds.entry(node.op_type.clone()).or_default() += 1;
+        kinds
+    })
+}
+
+fn parameters(found: &Opened) -> u64 {
+    let graph = found.source.graph();
+    let normalisations = graph.node.iter().filter(|n| n.op_type == "BatchNormalization");
+    let counted_along: HashSet<&str> = normalisations.flat_map(|n| n.input.iter().skip(3)).map(String::as_str).collect();
+    let float = [DataType::Float, DataType::Float16, DataType::Double, DataType::Bfloat16].map(|t| t as i32);
+    let weights = graph.initializer.iter().filter(|t| float.contains(&t.data_type) && !counted_along.contains(t.name.as_str()));
+    weights.map(|t| t.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::try_from(d).unwrap_or(0)))).fold(0, u64::saturating_add)
+}
+
+fn flops(model: &TypedModel) -> TractResult<u64> {
+    let mut total = 0;
+    for node in model.nodes().iter().filter(|n| matches!(&*n.op.name(), "Conv" | "EinSum")) {
+        let facts = model.node_input_facts(node.id)?;
+        for (cost, count) in node.op.cost(&facts)? {
+            if matches!(cost, Cost::FMA(_)) {
+                total += 2 * u64::try_from(count.to_i64()?)?;
             }
         }
     }
     Ok(total)
 }
 
+fn value(value: &ValueInfoProto) -> Value {
+    let Some(type_proto::Value::TensorType(tensor)) = value.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Value { name: value.name.clone(), dtype: "?".into(), shape: vec![] };
+    };
+    let size = |d: &tract_onnx::pb::tensor_shape_proto::Dimension| match &d.value {
+        Some(dimension::Value::DimValue(n)) => n.to_string(),
+        Some(dimension::Value::DimParam(s)) => s.clone(),
+        None => "?".into(),
+    };
+    Value {
+        name: value.name.clone(),
+        dtype: DataType::try_from(tensor.elem_type).map_or("?".into(), |t| t.as_str_name().to_ascii_lowercase()),
+        shape: tensor.shape.iter().flat_map(|s| &s.dim).map(size).collect(),
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names come from the file: control characters must not reach a terminal.
+        write!(f, "{} {} [{}]", self.name.escape_debug(), self.dtype, self.shape.join(", ").escape_debug())
+    }
+}
+
+/// Four digits and a decimal prefix, with a space before it.
+fn short(n: u64) -> String {
+    let mut value = n as f64;
+    for prefix in ["", "k", "M", "G"] {
+        if value < 999.95 {
+            let decimals = if prefix.is_empty() { 0 } else { usize::from(value < 999.5) + usize::from(value < 99.95) };
+            return format!("{value:.decimals$} {prefix}");
+        }
+        value /= 1000.0;
+    }
+    format!("{value:.2} T")
+}
+
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [c, h, w] = self.input.1;
-        writeln!(f, "model       {}", self.model)?;
-        writeln!(f, "digest      sha256:{}", self.digest)?;
-        writeln!(f, "space       {}", self.space)?;
-        writeln!(f, "input       {} ({c} x {h} x {w})", self.input.0)?;
-        writeln!(f, "logits      {} ({}), {} labels", self.logits.0, self.logits.1, self.labels)?;
-        writeln!(f, "embedding   {} ({})", self.embedding.0, self.embedding.1)?;
-        let layers: Vec<String> = self.layers.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
-        writeln!(f, "layers      {}", layers.join(", "))?;
-        writeln!(f, "parameters  {:.2} million, {:.1} MB on disk", self.parameters as f64 / 1e6, self.bytes as f64 / 1e6)?;
-        writeln!(f, "operations  {:.2} GFLOP an image (2 a multiply-add)", self.flops as f64 / 1e9)?;
+        let name = |n: &Option<String>| n.as_deref().map_or("none found".to_owned(), |n| n.escape_debug().to_string());
         let p = &self.preprocess;
-        writeln!(
-            f,
-            "preprocess  resize {} ({:?}, {:?}), crop {}, scale {}, mean {:?}, std {:?} (sha256:{})",
-            p.resize,
-            p.resize_mode,
-            p.interpolation,
-            p.crop,
-            p.scale,
-            p.mean,
-            p.std,
-            short(&self.preprocess_digest)
-        )
+        writeln!(f, "model       {}", self.id)?;
+        writeln!(f, "graph       {} ({}B, ONNX operator set {})", self.graph.display(), short(self.bytes), self.opset)?;
+        writeln!(f, "digest      {}", self.digest)?;
+        writeln!(f, "space       {} (f32, not normalised)", self.space)?;
+        self.inputs.iter().try_for_each(|i| writeln!(f, "input       {i}"))?;
+        self.outputs.iter().try_for_each(|o| writeln!(f, "output      {o}"))?;
+        writeln!(f, "logits      {}: {} classes", name(&self.used.logits), self.classes)?;
+        writeln!(f, "embedding   {}: {} values", name(&self.used.embedding), self.embedding_dim)?;
+        let activation = self.used.activation.and_then(|a| serde_json::to_value(a).ok()).unwrap_or_default();
+        writeln!(f, "activation  {}", activation.as_str().unwrap_or("none"))?;
+        writeln!(f, "labels      {}", self.labels.map_or("none: the index stands for the name".to_owned(), |n| n.to_string()))?;
+        let text = serde_json::to_string(p).map_err(|_| fmt::Error)?;
+        writeln!(f, "preprocess  {} {text}", self.preprocess_digest)?;
+        writeln!(f, "parameters  {}", short(self.parameters))?;
+        writeln!(f, "work        {}FLOP an image", short(self.flops))?;
+        let layers: Vec<String> = self.layers.iter().map(|(kind, n)| format!("{n} {}", kind.escape_debug())).collect();
+        writeln!(f, "layers      {}", layers.join(", "))
     }
 }

@@ -1,253 +1,245 @@
-//! From a model folder, or a bare `.onnx` file, to a model that has shown that it runs.
+//! Reading a model folder or a bare graph, and the check before the first image.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prost::Message;
-use sha2::{Digest, Sha256};
-use tract_onnx::pb::ModelProto;
-
-use super::graph::Anatomy;
-use super::tract::{self, TractModel};
-use super::{Model, ModelInfo, Tensor};
-use crate::config::{self, Activation, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
-use crate::preprocess;
+use super::heads::{self, Heads};
+use super::onnx::{Source, inside};
+use super::tract::{Finish, TractModel, panic_text};
+use super::{Model, ModelInfo, Tensor, compile, digest, labels};
+use crate::config::{Activation, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
 use crate::{Context, Error, Result};
 
-/// What the user wants of a model.
+/// What the user asks of the network.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Arithmetic.
     pub precision: Precision,
-    /// Labels a prediction.
+    /// Labels an image; 0 = none.
     pub top_k: usize,
-    /// Least score of a label.
+    /// Labels below this score are left out.
     pub min_score: f32,
     /// Scaling of the embedding.
     pub normalize: Normalize,
+    /// Whether predictions carry the embedding. If not, they carry an empty one, and a graph in which none is found loads all the same.
+    pub want_embedding: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { precision: Precision::F32, top_k: 5, min_score: 0.0, normalize: Normalize::None, want_embedding: true }
+    }
+}
+
+/// A network that is ready to run.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The network.
+    pub model: Arc<dyn Model>,
+    /// Its description with everything filled in that was found in the graph: outputs, activation.
+    pub file: ModelFile,
+    /// The folder that it came from.
+    pub folder: PathBuf,
+    /// `sha256` over graph, external data and weights, 64 hex digits.
+    pub digest: String,
 }
 
 impl LoadOptions {
     /// What `output` asks for.
-    pub fn new(precision: Precision, output: &Output) -> Self {
-        Self { precision, top_k: output.top_k, min_score: output.min_score, normalize: output.normalize }
+    pub fn of(precision: Precision, output: &Output) -> Self {
+        Self {
+            precision,
+            top_k: output.top_k,
+            min_score: output.min_score,
+            normalize: output.normalize,
+            want_embedding: output.embeddings,
+        }
     }
-}
-
-/// A loaded model and what its folder says of it.
-pub struct Loaded {
-    /// The model.
-    pub model: Arc<dyn Model>,
-    /// Name, preprocessing, outputs.
-    pub file: ModelFile,
-    /// How its parts were found.
-    pub anatomy: Anatomy,
 }
 
 impl Loaded {
     /// What it is.
-    pub fn info(&self) -> &ModelInfo {
+    pub fn info(&self) -> &super::ModelInfo {
         self.model.info()
     }
 }
 
-/// A model's files, read and checked against each other, before anything is compiled.
-pub struct Files {
-    /// `model.yaml`, or what stands in for it.
-    pub file: ModelFile,
-    /// The folder that all paths are relative to.
-    pub folder: PathBuf,
-    /// The graph's own path.
-    pub graph: PathBuf,
-    /// The graph.
-    pub proto: ModelProto,
-    /// Label names; may be empty.
-    pub names: Vec<Arc<str>>,
-    /// SHA-256 over graph and external data, in hex.
-    pub digest: String,
-    /// Bytes of graph and external data.
-    pub bytes: u64,
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").field("info", self.model.info()).field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
-/// Loads and tries a model: one image runs, everything is finite and of the right size, and the labels fit the logits.
+/// Loads the model at `path`, a folder with `model.yaml` or an `.onnx` file, and runs one picture through it.
+///
+/// # Errors
+/// [`Error::Config`] for everything that another choice of model, labels or settings would mend: an unreadable description, a path that leaves
+/// the folder, a graph that tract cannot run, a labels file of another length than the logits, an output that is not finite, a precision
+/// that this build does not have. [`Error::Failed`] where reading a file failed.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     if options.precision != Precision::F32 {
-        return Err(Error::config(format!(
-            "precision {} needs the engine, which is not in this build; use f32",
-            options.precision.name()
-        )));
+        let name = options.precision.name();
+        return Err(Error::config(format_args!("precision {name}: {name} needs the engine, which is not in this build; use f32")));
     }
-    let Files { file, folder, proto, names, digest, .. } = read(path)?;
-    let graph = proto.graph.as_ref().ok_or_else(|| Error::config(format!("{} has no graph", path.display())))?;
-    let anatomy = Anatomy::find(graph, &file.outputs).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
-    let side = file.preprocess.crop as usize;
-    for (what, wanted) in [("height", anatomy.shape[1]), ("width", anatomy.shape[2])] {
-        if wanted != 0 && wanted != side {
-            return Err(Error::config(format!(
-                "{}: the graph takes images of {what} {wanted}, preprocess.crop gives {side}; set `crop: {wanted}` (and `resize`) in model.yaml",
+    let mut found = open(path)?;
+    let (file, folder) = (found.file.clone(), found.folder.clone());
+    let digest = found.source.digest.clone();
+    // A hostile or damaged graph can make tract panic; that is the model's fault and stops only the loading of it.
+    let built = catch_unwind(AssertUnwindSafe(|| build(&mut found, options)));
+    let model = built
+        .unwrap_or_else(|p| Err(Error::config(format_args!("{}: tract panicked: {}", found.source.path.display(), panic_text(&*p)))))?;
+    check(&model, &file.preprocess, &found.source.path)?;
+    Ok(Loaded { model: Arc::new(model), file, folder, digest })
+}
+
+/// A model that was read but not compiled.
+pub(super) struct Opened {
+    /// The description, filled in.
+    pub file: ModelFile,
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// Its graph.
+    pub source: Source,
+    /// Logits and embedding.
+    pub heads: Heads,
+    /// Names of the classes, if there are any, and what they came from.
+    pub labels: Option<(String, Vec<String>)>,
+}
+
+impl Opened {
+    /// The name that the embedding has in the digest of the space: the tensor and the way from it to one vector.
+    pub fn embedding_name(&self) -> String {
+        let Some(embedding) = &self.heads.embedding else { return "none".into() };
+        let way = embedding.positions.iter().map(|n| n.op_type.as_str());
+        std::iter::once(embedding.tensor.as_str()).chain(way).collect::<Vec<_>>().join(" > ")
+    }
+
+    /// What records say of it.
+    pub fn info(&self, compiled: &compile::Compiled, precision: Precision, normalize: Normalize) -> ModelInfo {
+        let preprocess = digest::preprocess_digest(&self.file.preprocess);
+        let crop = self.file.preprocess.crop as usize;
+        let weights = &self.source.digest;
+        ModelInfo {
+            id: format!("{}@sha256:{}", self.file.name, digest::short(weights)).into(),
+            space: digest::space(weights, &preprocess, &self.embedding_name(), precision.name(), normalize.name()).into(),
+            preprocess: preprocess.into(),
+            precision: precision.name().into(),
+            normalize: normalize.name().into(),
+            classes: compiled.classes,
+            embedding_dim: compiled.embedding_dim,
+            input: [3, crop, crop],
+        }
+    }
+}
+
+/// Reads the description, the graph and the labels, and finds the heads.
+pub(super) fn open(path: &Path) -> Result<Opened> {
+    let meta = std::fs::metadata(path)
+        .map_err(|e| Error::config(format_args!("model {}: {e}; give a folder with model.yaml, or an .onnx file", path.display())))?;
+    if !meta.is_dir() && !meta.is_file() {
+        return Err(Error::config(format_args!("model {}: neither a folder nor a file", path.display())));
+    }
+    let (mut file, folder, graph) = if meta.is_dir() { described(path)? } else { bare(path)? };
+    let source = Source::read(&graph, &folder)?;
+    let labels = match &file.labels {
+        Some(name) => {
+            let of = in_folder(&folder, name, "labels")?;
+            Some((of.display().to_string(), labels::read(&of)?))
+        }
+        None => source.labels().map(|l| (format!("the metadata of {}", graph.display()), l)),
+    };
+    let heads = heads::find(source.graph(), &file.outputs, labels.as_ref().map(|(_, l)| l.len()))
+        .map_err(|e| Error::config(format_args!("{}: {e}", graph.display())))?;
+    let activation = match (file.outputs.activation, heads.ends_in) {
+        // Probabilities are not put through a second activation.
+        (None, Some(_)) => Activation::None,
+        (Some(asked), Some(has)) if asked == has => Activation::None,
+        (Some(asked), _) => asked,
+        (None, None) => Activation::Softmax,
+    };
+    file.outputs = Outputs {
+        logits: Some(heads.logits.clone()),
+        embedding: heads.embedding.as_ref().map(|e| e.tensor.clone()),
+        activation: Some(activation),
+    };
+    Ok(Opened { file, folder, source, heads, labels })
+}
+
+fn described(folder: &Path) -> Result<(ModelFile, PathBuf, PathBuf)> {
+    let path = folder.join("model.yaml");
+    let file = super::model_file::read_model_file(&path)?;
+    let graph = match (&file.graph, &file.weights) {
+        (Some(graph), None) => in_folder(folder, graph, "graph")?,
+        (None, Some(_)) => {
+            return Err(Error::config(format_args!(
+                "{}: weights without a graph are not read by this build; export the model as ONNX and name it under graph",
                 path.display()
             )));
         }
-    }
-    let input = [3, side, side];
-    let plan = tract::plan(proto, &folder, &anatomy, input).map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
-
-    // A picture that is neither flat nor symmetric, in the range that normalised pixels have.
-    let count = input.iter().product::<usize>();
-    let values = (0..count).map(|i| ((i as f32) * 0.37).sin() * 1.5).collect();
-    let (logits, embedding) = tract::run(&plan, &Tensor { values, shape: input })
-        .map_err(|e| Error::config(format!("{}: the model does not run: {e}", path.display())))?;
-    if logits.iter().chain(&embedding).any(|v| !v.is_finite()) {
-        return Err(Error::config(format!("{}: the model's outputs are not finite for an ordinary picture", path.display())));
-    }
-    if logits.is_empty() || embedding.is_empty() {
-        return Err(Error::config(format!("{}: the model has an empty output", path.display())));
-    }
-    if !names.is_empty() && names.len() != logits.len() {
-        let labels = file.labels.as_deref().unwrap_or(Path::new("the graph's metadata")).display();
-        return Err(Error::config(format!(
-            "{}: {labels} has {} labels, the graph has {} logits; give the list that the network was trained with",
-            path.display(),
-            names.len(),
-            logits.len()
-        )));
-    }
-
-    let preprocess = preprocess::digest(&file.preprocess);
-    let mut space = Sha256::new();
-    for part in [&digest, &preprocess, &anatomy.embedding, options.precision.name(), options.normalize.name()] {
-        space.update(part);
-        space.update([0]);
-    }
-    let info = ModelInfo {
-        id: format!("{}@sha256:{}", file.name, short(&digest)).into(),
-        space: short(&hex(&space.finalize())).into(),
-        preprocess: format!("sha256:{}", short(&preprocess)).into(),
-        precision: options.precision.name().into(),
-        normalize: options.normalize.name().into(),
-        classes: logits.len(),
-        embedding_dim: embedding.len(),
-        input,
+        _ => return Err(Error::config(format_args!("{}: name the ONNX file under graph", path.display()))),
     };
-    let activation = match (file.outputs.activation, anatomy.own_activation) {
-        (_, Some(_)) => Activation::None,
-        (wanted, None) => wanted.unwrap_or(Activation::Softmax),
-    };
-    let model = Arc::new(TractModel::new(plan, info, names, activation, options.clone()));
-    Ok(Loaded { model, file, anatomy })
+    Ok((file, folder.to_path_buf(), graph))
 }
 
-/// Reads a model folder or a bare `.onnx` file.
-pub fn read(path: &Path) -> Result<Files> {
-    let meta = fs::metadata(path).map_err(|e| Error::config(format!("model {}: {e}", path.display())))?;
-    let (folder, file) = if meta.is_dir() {
-        let yaml = path.join("model.yaml");
-        (path.to_owned(), config::load_model(&yaml).map_err(Error::config)?)
-    } else {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let stem = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-        (folder.to_owned(), bare(stem, path))
-    };
-    let Some(graph) = file.graph.as_deref() else {
-        return Err(Error::config(format!(
-            "{}: only models with a `graph:` can be loaded by this build",
-            path.display()
-        )));
-    };
-    let graph = inside(&folder, graph)?;
-    let bytes = fs::read(&graph).map_err(|e| Error::config(format!("model {}: {e}", graph.display())))?;
-    let proto = ModelProto::decode(bytes.as_slice())
-        .map_err(|e| Error::config(format!("{} is not an ONNX file: {e}", graph.display())))?;
-    let mut hash = Sha256::new();
-    hash.update(&bytes);
-    let mut size = bytes.len() as u64;
-    drop(bytes);
-    for location in external_data(&proto) {
-        size += hash_file(&inside(&folder, Path::new(&location))?, &mut hash)?;
-    }
-    let names = match &file.labels {
-        Some(labels) => {
-            let labels = inside(&folder, labels)?;
-            let text = fs::read_to_string(&labels).map_err(|e| Error::config(format!("labels {}: {e}", labels.display())))?;
-            text.lines().map(|line| Arc::from(line.trim_end())).collect()
-        }
-        None => names_in_metadata(&proto),
-    };
-    Ok(Files { file, folder, graph, proto, names, digest: hex(&hash.finalize()), bytes: size })
-}
-
-/// What stands in for `model.yaml` where there is none: ResNet-50's preprocessing.
-fn bare(name: String, path: &Path) -> ModelFile {
-    ModelFile {
+fn bare(path: &Path) -> Result<(ModelFile, PathBuf, PathBuf)> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let file = ModelFile {
         version: 1,
-        name,
+        name: name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect(),
         graph: path.file_name().map(PathBuf::from),
         weights: None,
         arch: None,
         labels: None,
         preprocess: Preprocess::default(),
         outputs: Outputs::default(),
-    }
+    };
+    let path = path.canonicalize().context(format_args!("opening {}", path.display()))?;
+    let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    Ok((file, folder, path))
 }
 
-/// `path` below `folder`, and nowhere else, symbolic links included: a model folder may come from a stranger.
-fn inside(folder: &Path, path: &Path) -> Result<PathBuf> {
-    let outside = || Error::config(format!("model: the path {} leads out of {}", path.display(), folder.display()));
-    if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
-        return Err(outside());
-    }
-    let full = folder.join(path);
-    let real = fs::canonicalize(&full).map_err(|e| Error::config(format!("model: {}: {e}", full.display())))?;
-    let root = fs::canonicalize(folder).map_err(|e| Error::config(format!("model: {}: {e}", folder.display())))?;
-    if real.starts_with(&root) { Ok(full) } else { Err(outside()) }
+fn in_folder(folder: &Path, name: &Path, field: &str) -> Result<PathBuf> {
+    inside(folder, name)
+        .map_err(|e| Error::config(format_args!("{}: {field}: {}: {e}", folder.join("model.yaml").display(), name.display())))
 }
 
-/// Files besides the graph that hold weights, in a fixed order.
-fn external_data(proto: &ModelProto) -> BTreeSet<String> {
-    let tensors = proto.graph.iter().flat_map(|g| &g.initializer);
-    tensors.flat_map(|t| &t.external_data).filter(|e| e.key == "location").map(|e| e.value.clone()).collect()
+fn build(found: &mut Opened, options: &LoadOptions) -> Result<TractModel> {
+    let crop = found.file.preprocess.crop as usize;
+    let compiled = compile::compile(&mut found.source, &found.heads, options.want_embedding, crop)?;
+    let info = found.info(&compiled, options.precision, options.normalize);
+    let (of, names) = found.labels.take().map_or((String::new(), None), |(of, names)| (of, Some(names)));
+    let finish = Finish {
+        activation: found.file.outputs.activation.unwrap_or(Activation::Softmax),
+        normalize: options.normalize,
+        top_k: options.top_k,
+        min_score: options.min_score,
+        labels: labels::for_classes(names, info.classes, &of, &found.source.path)?,
+    };
+    // tract has its own copy of the weights by now.
+    found.source.proto = Default::default();
+    let path = &found.source.path;
+    TractModel::new(compiled, info, finish)
+        .map_err(|e| Error::config(format_args!("{}: tract cannot optimise this graph: {e:#}", path.display())))
 }
 
-fn hash_file(path: &Path, hash: &mut Sha256) -> Result<u64> {
-    let what = || format!("model: cannot read {}", path.display());
-    let mut file = fs::File::open(path).context(what())?;
-    let (mut buffer, mut total) = (vec![0; 1 << 16], 0);
-    loop {
-        match file.read(&mut buffer).context(what())? {
-            0 => return Ok(total),
-            n => {
-                hash.update(&buffer[..n]);
-                total += n as u64;
-            }
-        }
-    }
-}
-
-/// Label names that exporters leave in the metadata: a JSON array, or a map from index to name, under `labels`, `classes`, `names` or `id2label`.
-fn names_in_metadata(proto: &ModelProto) -> Vec<Arc<str>> {
-    let known = ["labels", "classes", "names", "id2label"];
-    let value = proto.metadata_props.iter().find(|p| known.contains(&p.key.as_str())).map(|p| p.value.as_str());
-    let Some(value) = value else { return Vec::new() };
-    if let Ok(list) = serde_json::from_str::<Vec<String>>(value) {
-        return list.into_iter().map(Arc::from).collect();
-    }
-    let Ok(map) = serde_json::from_str::<std::collections::BTreeMap<usize, String>>(value) else { return Vec::new() };
-    let dense = map.keys().copied().eq(0..map.len());
-    if dense { map.into_values().map(Arc::from).collect() } else { Vec::new() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
+/// Runs one picture: better no start than a million rejections.
+fn check(model: &TractModel, preprocess: &Preprocess, graph: &Path) -> Result<()> {
+    model.predict_one(&check_picture(preprocess)).map(drop).map_err(|e| {
+        Error::config(format_args!(
+            "{} fails on an ordinary picture: {e}; the file is damaged or its preprocessing is wrong",
+            graph.display()
+        ))
     })
 }
 
-/// The first twelve digits of a digest, which is what records carry.
-pub fn short(digest: &str) -> &str {
-    &digest[..digest.len().min(12)]
+/// A colour gradient, preprocessed.
+fn check_picture(preprocess: &Preprocess) -> Tensor {
+    let side = preprocess.crop as usize;
+    let values = (0..3 * side * side).map(|i| {
+        let (channel, y, x) = (i / (side * side), i / side % side, i % side);
+        let level = (64 + 61 * channel + (x + 2 * y) * 100 / side) as f32 % 256.0;
+        (level / preprocess.scale - preprocess.mean[channel]) / preprocess.std[channel]
+    });
+    Tensor { values: values.collect(), shape: [3, side, side] }
 }

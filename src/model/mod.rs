@@ -1,18 +1,29 @@
 //! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
 
-mod graph;
-pub mod init;
-pub mod inspect;
+mod builder;
+mod compile;
+mod digest;
+mod heads;
+mod init;
+mod inspect;
+mod labels;
 mod load;
+mod model_file;
+mod onnx;
+mod random;
+mod resnet;
 mod scores;
 mod tract;
+
+pub use digest::preprocess_digest;
+pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, init_tiny_nan};
+pub use inspect::{Inspection, inspect};
+pub use load::{LoadOptions, Loaded, load};
+pub use model_file::read_model_file;
 
 use std::sync::Arc;
 
 use crate::flow::{Label, Rejection};
-
-pub use graph::Anatomy;
-pub use load::{Files, LoadOptions, Loaded, load, read};
 
 /// Pixels of one image as the network takes them: channels, height, width (CHW), normalised.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,3 +73,6 @@ pub trait Model: Send + Sync {
     /// A rejection (`model_failed`) is of that image alone.
     fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>>;
 }
+
+#[cfg(test)]
+mod tests;

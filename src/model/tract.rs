@@ -1,103 +1,104 @@
-//! The tract implementation. Stock tract is at its best on single images, so a micro-batch runs as single images one after the other; the worker's
-//! threads run theirs side by side.
+//! The [`Model`] on stock tract, in 32-bit floating point.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tract_onnx::pb::{ModelProto, ValueInfoProto};
-use tract_onnx::prelude::*;
+use tract_onnx::prelude::{IntoTValue, TractResult};
+use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
 
-use super::graph::Anatomy;
-use super::scores::{activate, l2_normalize, top_k};
-use super::{LoadOptions, Model, ModelInfo, Prediction, Tensor};
+use super::compile::Compiled;
+use super::{Model, ModelInfo, Prediction, Tensor, scores};
 use crate::config::{Activation, Normalize};
 use crate::flow::{Reason, Rejection, Stage};
-use crate::{Error, Result};
 
-/// A network that is ready to run.
-pub struct TractModel {
-    plan: Arc<TypedRunnableModel>,
-    info: ModelInfo,
-    names: Vec<Arc<str>>,
-    activation: Activation,
-    options: LoadOptions,
+/// What is made of the two outputs.
+#[derive(Debug, Clone)]
+pub(super) struct Finish {
+    /// What makes scores of logits.
+    pub activation: Activation,
+    /// Scaling of the embedding.
+    pub normalize: Normalize,
+    /// Labels an image.
+    pub top_k: usize,
+    /// Labels below it are left out.
+    pub min_score: f32,
+    /// Names of the classes, as many as there are logits.
+    pub labels: Arc<[Arc<str>]>,
 }
 
-/// Turns the graph into a plan for one image of `input` (channels, height, width), with two outputs: logits and embedding.
-pub fn plan(mut proto: ModelProto, folder: &Path, anatomy: &Anatomy, input: [usize; 3]) -> Result<Arc<TypedRunnableModel>> {
-    let graph = proto.graph.as_mut().ok_or_else(|| Error::config("the model file has no graph"))?;
-    // Any tensor of the graph can be an output: the embedding comes out of the same pass as the logits.
-    graph.output = [&anatomy.logits, &anatomy.embedding]
-        .map(|name| ValueInfoProto { name: name.clone(), ..ValueInfoProto::default() })
-        .to_vec();
-    let fact = InferenceFact::dt_shape(f32::datum_type(), [1, input[0], input[1], input[2]]);
-    let compile = || -> TractResult<Arc<TypedRunnableModel>> {
-        // Shapes written into the file may fix another batch size.
-        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
-        let folder = folder.to_str().ok_or_else(|| TractError::msg("the folder's name is not UTF-8"))?;
-        onnx.parse(&proto, Some(folder))?.model.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
-    };
-    compile().map_err(|e| Error::config(format!("tract cannot run this graph: {e:#}")))
+/// A compiled network. Images run one by one: stock tract is slower with several in one call, and one by one no image can touch another's result.
+pub(super) struct TractModel {
+    info: ModelInfo,
+    plan: Arc<TypedSimplePlan>,
+    batch: usize,
+    finish: Finish,
+    /// States that no thread is using. There are never more than threads that predicted at the same time.
+    idle: Mutex<Vec<TypedSimpleState>>,
+}
+
+/// Logits and embedding of one image, as the graph gives them.
+pub(super) struct Raw {
+    pub logits: Vec<f32>,
+    pub embedding: Vec<f32>,
 }
 
 impl TractModel {
-    /// A model of `plan`; `names` may be empty.
-    pub fn new(
-        plan: Arc<TypedRunnableModel>,
-        info: ModelInfo,
-        names: Vec<Arc<str>>,
-        activation: Activation,
-        options: LoadOptions,
-    ) -> Self {
-        Self { plan, info, names, activation, options }
+    /// Optimises the graph and lays out how it runs.
+    pub fn new(compiled: Compiled, info: ModelInfo, finish: Finish) -> TractResult<Self> {
+        let plan = TypedSimplePlan::new(compiled.model.into_optimized()?)?;
+        Ok(Self { info, plan, batch: compiled.batch, finish, idle: Mutex::default() })
     }
 
-    fn one(&self, image: &Tensor) -> Result<Prediction, Rejection> {
-        let (mut logits, mut embedding) = run(&self.plan, image).map_err(failed)?;
-        if logits.len() != self.info.classes || embedding.len() != self.info.embedding_dim {
-            return Err(failed(format!("the model gave {} logits and an embedding of {}", logits.len(), embedding.len())));
+    /// One forward pass. A panic of tract is an error like any other, and the state that it happened in is thrown away.
+    pub fn forward(&self, image: &Tensor) -> Result<Raw, String> {
+        if image.shape != self.info.input || image.values.len() != image.shape.iter().product::<usize>() {
+            return Err(format!("the network takes {:?} values, the picture has {:?}", self.info.input, image.shape));
         }
-        for (what, values) in [("logit", &logits), ("embedding value", &embedding)] {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let run = AssertUnwindSafe(|| -> TractResult<(Raw, TypedSimpleState)> {
+            let mut state = idle.map_or_else(|| self.plan.spawn(), Ok)?;
+            let [c, h, w] = image.shape;
+            let input = match self.batch {
+                1 => tract_onnx::prelude::Tensor::from_shape(&[1, c, h, w], &image.values)?,
+                n => tract_onnx::prelude::Tensor::from_shape(&[n, c, h, w], &image.values.repeat(n))?,
+            };
+            let outputs = state.run(tvec!(input.into_tvalue()))?;
+            let first = |slot: usize, length: usize| -> TractResult<Vec<f32>> {
+                let Some(output) = outputs.get(slot).filter(|_| length > 0) else { return Ok(vec![]) };
+                let output = output.cast_to::<f32>()?;
+                Ok(output.try_as_plain_ram()?.as_slice::<f32>()?.iter().copied().take(length).collect())
+            };
+            let raw = Raw { logits: first(0, self.info.classes)?, embedding: first(1, self.info.embedding_dim)? };
+            Ok((raw, state))
+        });
+        match catch_unwind(run) {
+            Ok(Ok((raw, state))) => {
+                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(state);
+                Ok(raw)
+            }
+            Ok(Err(e)) => Err(format!("the network failed: {e:#}")),
+            Err(panic) => Err(format!("the network panicked: {}", panic_text(&*panic))),
+        }
+    }
+
+    /// Forward pass, checks, scores.
+    pub fn predict_one(&self, image: &Tensor) -> Result<Prediction, String> {
+        let Raw { mut logits, mut embedding } = self.forward(image)?;
+        for (what, values, length) in [("logit", &logits, self.info.classes), ("embedding value", &embedding, self.info.embedding_dim)] {
+            if values.len() != length {
+                return Err(format!("the network gave {} values where {length} were due", values.len()));
+            }
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-                return Err(failed(format!("{what} {at} is {}", values[at])));
+                return Err(format!("{what} {at} is {}", values[at]));
             }
         }
-        activate(&mut logits, self.activation);
-        if self.options.normalize == Normalize::L2 {
-            l2_normalize(&mut embedding);
+        let finish = &self.finish;
+        scores::activate(&mut logits, finish.activation);
+        if finish.normalize == Normalize::L2 {
+            scores::normalize_l2(&mut embedding);
         }
-        let labels = top_k(&logits, self.options.top_k, self.options.min_score, &self.names);
-        Ok(Prediction { labels, embedding })
-    }
-}
-
-fn failed(detail: impl Into<String>) -> Rejection {
-    Rejection::new(Stage::Infer, Reason::ModelFailed, detail.into())
-}
-
-/// Runs one image: logits, and the embedding (a map that is left of it is averaged over its places, as global pooling does).
-pub fn run(plan: &Arc<TypedRunnableModel>, image: &Tensor) -> Result<(Vec<f32>, Vec<f32>), String> {
-    let [c, h, w] = image.shape;
-    let call = || -> TractResult<(Vec<f32>, Vec<f32>)> {
-        let input = tract_onnx::prelude::Tensor::from_shape(&[1, c, h, w], &image.values)?;
-        let outputs = plan.run(tvec!(input.into()))?;
-        let flat = |n: usize| -> TractResult<Vec<f32>> {
-            let value = outputs[n].cast_to::<f32>()?;
-            let values = value.to_plain_array_view::<f32>()?;
-            Ok(match *values.shape() {
-                [1, channels, height, width] if height * width > 1 => {
-                    let all: Vec<f32> = values.iter().copied().collect();
-                    all.chunks_exact(height * width).take(channels).map(|map| map.iter().sum::<f32>() / map.len() as f32).collect()
-                }
-                _ => values.iter().copied().collect(),
-            })
-        };
-        Ok((flat(0)?, flat(1)?))
-    };
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|e| format!("{e:#}")),
-        Err(_) => Err("the network panicked on this image".into()),
+        Ok(Prediction { labels: scores::top_k(&logits, finish.top_k, finish.min_score, &finish.labels), embedding })
     }
 }
 
@@ -107,6 +108,13 @@ impl Model for TractModel {
     }
 
     fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
-        batch.iter().map(|image| self.one(image)).collect()
+        let rejected = |detail: String| Rejection::new(Stage::Infer, Reason::ModelFailed, detail);
+        batch.iter().map(|image| self.predict_one(image).map_err(rejected)).collect()
     }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("no message").to_owned()
 }

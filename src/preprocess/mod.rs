@@ -15,6 +15,7 @@
 mod decode;
 mod jpeg;
 mod probe;
+mod resample;
 mod tensor;
 
 use std::borrow::Cow;
@@ -24,7 +25,7 @@ use crate::flow::{Reason, Rejection, Stage};
 
 pub use decode::{Pixels, decode};
 pub use probe::{Header, probe};
-pub use tensor::{Preprocessor, digest};
+pub use tensor::Preprocessor;
 
 /// What a stranger's picture may cost.
 #[derive(Debug, Clone)]
