@@ -37,14 +37,8 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         let (name, value) = property.split_once('=').ok_or_else(|| Error::config(format!("--property {property}: write NAME=VALUE")))?;
         properties.insert(name.to_owned(), value.to_owned());
     }
-    let options = AuditOptions {
-        brokers: args.brokers,
-        topic: args.topic,
-        outputs: args.outputs,
-        dead: args.dead,
-        properties,
-        listed: args.list,
-    };
+    let options =
+        AuditOptions { brokers: args.brokers, topic: args.topic, outputs: args.outputs, dead: args.dead, properties, listed: args.list };
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     let shown = bar.clone();
     let report = audit(options, reference::parse, move |count| shown.set_message(format!("{count} messages"))).await;

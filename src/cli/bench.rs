@@ -118,7 +118,8 @@ fn formats(seconds: f64, common: &Common) -> Result<()> {
     if common.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&figures).map_err(Error::failed)?));
     }
-    let mut text = "500 x 375 pixels, one thread, ms an image; baseline: the image crate's decode, to_rgb8 and triangle resize\n".to_owned();
+    let mut text =
+        "500 x 375 pixels, one thread, ms an image; baseline: the image crate's decode, to_rgb8 and triangle resize\n".to_owned();
     text.push_str(&format!("{:<6} {:>9} {:>9} {:>11} {:>10} {:>7}\n", "format", "bytes", "decode", "preprocess", "baseline", "ratio"));
     for f in figures {
         text.push_str(&format!(

@@ -94,7 +94,8 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         true => Some(store::s3_client(&s3).await),
         false => None,
     };
-    let source = listing::start_inputs(&args.input, None, client, ListingOptions { done: journal.done(), ..ListingOptions::default() }).await?;
+    let source =
+        listing::start_inputs(&args.input, None, client, ListingOptions { done: journal.done(), ..ListingOptions::default() }).await?;
     let sink: Box<dyn Sink> = Box::new(journal.sink()?);
     let summary = pipeline::run(Parts {
         sources: vec![(source, Reading::References(OnDelete::Skip))],

@@ -193,7 +193,9 @@ fn topics(sink: &KafkaSink) -> impl Iterator<Item = &String> {
 fn check_dead_letters(check: &mut Check, pipeline: &Pipeline) {
     let from_kafka = kafka_sources(pipeline).next().is_some();
     match &pipeline.dead_letters {
-        None if from_kafka => check.wrong("", "the field `dead_letters` is missing: with a Kafka source say where rejections go, or `none`"),
+        None if from_kafka => {
+            check.wrong("", "the field `dead_letters` is missing: with a Kafka source say where rejections go, or `none`")
+        }
         Some(DeadLetters::To(DeadLetterSink { kafka, jsonl })) => {
             match (kafka, jsonl) {
                 (Some(_), Some(_)) | (None, None) => check.wrong("dead_letters", "exactly one of `kafka` and `jsonl`, or `none`"),
@@ -243,7 +245,10 @@ fn check_limits(check: &mut Check, pipeline: &Pipeline) {
         if memory / 8 * 5 < fetch.max_pixels.0.saturating_mul(6) {
             check.wrong(
                 "memory",
-                format!("five eighths of it are for decoding, which must hold a picture of fetch.max_pixels {} at 6 bytes a pixel", fetch.max_pixels),
+                format!(
+                    "five eighths of it are for decoding, which must hold a picture of fetch.max_pixels {} at 6 bytes a pixel",
+                    fetch.max_pixels
+                ),
             );
         }
     }

@@ -82,7 +82,11 @@ fn dollars_and_defaults() {
 fn a_model_file_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.yaml");
-    std::fs::write(&path, "version: 1\nname: resnet50\ngraph: model.onnx\npreprocess: { resize: 232, interpolation: bicubic, std: [1, 1, 1] }\n").unwrap();
+    std::fs::write(
+        &path,
+        "version: 1\nname: resnet50\ngraph: model.onnx\npreprocess: { resize: 232, interpolation: bicubic, std: [1, 1, 1] }\n",
+    )
+    .unwrap();
     let model = load_model(&path).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((model.preprocess.resize, model.preprocess.crop), (232, 224));
     std::fs::write(&path, "version: 1\nname: x\npreprocess: { std: [1, 0], crop: -3 }\n").unwrap();

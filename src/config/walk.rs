@@ -115,7 +115,11 @@ impl<'a> Walk<'a> {
             if let Some(limit) = schema.get(bound).and_then(Json::as_u64)
                 && if over { list.len() as u64 > limit } else { (list.len() as u64) < limit }
             {
-                return self.wrong(node, path, format!("{} entries, {} {limit} are wanted", list.len(), if over { "at most" } else { "at least" }));
+                return self.wrong(
+                    node,
+                    path,
+                    format!("{} entries, {} {limit} are wanted", list.len(), if over { "at most" } else { "at least" }),
+                );
             }
         }
         let Some(item) = schema.get("items") else { return self.wrong(node, path, "a list without known entries") };
@@ -183,7 +187,14 @@ fn wanted(schema: &Json) -> String {
     if !words.is_empty() {
         return format!("one of {}", words.join(", "));
     }
-    let names = [("object", "a mapping"), ("array", "a list"), ("string", "text"), ("boolean", "true or false"), ("integer", "a whole number"), ("number", "a number")];
+    let names = [
+        ("object", "a mapping"),
+        ("array", "a list"),
+        ("string", "text"),
+        ("boolean", "true or false"),
+        ("integer", "a whole number"),
+        ("number", "a number"),
+    ];
     let known: Vec<&str> = names.iter().filter(|(kind, _)| allows(schema, kind)).map(|(_, name)| *name).collect();
     if known.is_empty() { "something else".into() } else { known.join(" or ") }
 }

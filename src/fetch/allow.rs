@@ -81,9 +81,7 @@ impl Allow {
             };
             let name = host.strip_prefix("*.").unwrap_or(host);
             if name.is_empty() || name.contains('/') || name != "*" && name.contains('*') {
-                return Err(Error::config(format!(
-                    "fetch.allow.http: `{rule}` is not a host, host:port, *.domain, address range or *"
-                )));
+                return Err(Error::config(format!("fetch.allow.http: `{rule}` is not a host, host:port, *.domain, address range or *")));
             }
             allow.http.push(HostRule { host: host.trim_matches(['[', ']']).to_ascii_lowercase(), port });
         }
@@ -197,7 +195,14 @@ mod tests {
 
     #[test]
     fn a_star_means_public_addresses_only() {
-        for url in ["http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/", "http://[::ffff:10.0.0.1]/", "http://169.254.169.254/"] {
+        for url in [
+            "http://127.0.0.1/",
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://[::1]/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://169.254.169.254/",
+        ] {
             assert_eq!(http(&["*"], url), None, "{url}");
         }
         assert_eq!(http(&["*"], "http://93.184.216.34/"), Some(Grant::Wildcard));

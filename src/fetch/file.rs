@@ -86,4 +86,3 @@ fn of(error: &std::io::Error) -> Failure {
         _ => Failure::retry(error.to_string()),
     }
 }
-

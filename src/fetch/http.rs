@@ -55,7 +55,10 @@ impl Http {
         for hop in 0..=MAX_HOPS {
             if !trusted && self.allow.http(&url).is_none() {
                 let whereto = if hop == 0 { "this host" } else { "the host that a redirect leads to" };
-                return Err(rejected(Reason::ForbiddenLocation, format!("fetch.allow.http does not name {whereto}, or its address is not public")));
+                return Err(rejected(
+                    Reason::ForbiddenLocation,
+                    format!("fetch.allow.http does not name {whereto}, or its address is not public"),
+                ));
             }
             let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some(etag) = if_match {

@@ -116,7 +116,9 @@ impl Place {
         match location {
             Location::S3 { bucket, .. } => Self::s3(bucket),
             Location::File(_) => Self("file", String::new()),
-            Location::Http(url) => Self::http(&format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0))),
+            Location::Http(url) => {
+                Self::http(&format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0)))
+            }
         }
     }
 
@@ -216,7 +218,10 @@ impl Fetcher {
                 Failure::Changed => match self.config.on_changed {
                     OnChanged::Supersede => return Err(GetError::Skipped(Skip::Superseded)),
                     OnChanged::Reject => {
-                        return Err(GetError::Rejected(rejection(Reason::Changed, "the object is no longer the one that the reference names")));
+                        return Err(GetError::Rejected(rejection(
+                            Reason::Changed,
+                            "the object is no longer the one that the reference names",
+                        )));
                     }
                     OnChanged::Current => {
                         if_match = None;

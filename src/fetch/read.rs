@@ -73,9 +73,7 @@ impl<'a> Read<'a> {
     /// Checks that all of a body came.
     pub fn whole(&self, bytes: &BytesMut, length: Option<u64>) -> Result<(), Failure> {
         match length {
-            Some(length) if length != bytes.len() as u64 => {
-                Err(Failure::retry(format!("{} of {length} bytes came", bytes.len())))
-            }
+            Some(length) if length != bytes.len() as u64 => Err(Failure::retry(format!("{} of {length} bytes came", bytes.len()))),
             _ => Ok(()),
         }
     }

@@ -11,8 +11,18 @@ use crate::flow::Reason;
 
 /// Error codes that mean that the worker's own credentials are not accepted.
 const REFUSED_CREDENTIALS: &[&str] = &[
-    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "InvalidClientTokenId", "TokenRefreshRequired",
-    "UnrecognizedClientException", "AuthorizationHeaderMalformed", "InvalidSecurity", "NotSignedUp", "AccountProblem",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "InvalidClientTokenId",
+    "TokenRefreshRequired",
+    "UnrecognizedClientException",
+    "AuthorizationHeaderMalformed",
+    "InvalidSecurity",
+    "NotSignedUp",
+    "AccountProblem",
 ];
 
 /// One attempt: request and body.
@@ -58,7 +68,8 @@ fn of(error: &SdkError<GetObjectError>, bucket: &str) -> Failure {
         other => {
             let text = chain(other);
             let lower = text.to_ascii_lowercase();
-            if lower.contains("credential") && (lower.contains("load") || lower.contains("no providers") || lower.contains("not provided")) {
+            if lower.contains("credential") && (lower.contains("load") || lower.contains("no providers") || lower.contains("not provided"))
+            {
                 return Failure::Fatal(format!("no S3 credentials: {text}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"));
             }
             return match other {
@@ -71,9 +82,9 @@ fn of(error: &SdkError<GetObjectError>, bucket: &str) -> Failure {
     let code = service.err().code().unwrap_or("no code");
     let detail = format!("S3 answered {status} {code}");
     match (status, code) {
-        (_, code) if REFUSED_CREDENTIALS.contains(&code) => {
-            Failure::Fatal(format!("S3 refuses the credentials for s3://{bucket}: {code}; check the key, the secret, their age and the region"))
-        }
+        (_, code) if REFUSED_CREDENTIALS.contains(&code) => Failure::Fatal(format!(
+            "S3 refuses the credentials for s3://{bucket}: {code}; check the key, the secret, their age and the region"
+        )),
         (_, "NoSuchBucket") => Failure::MissingPlace(format!("the bucket {bucket} does not exist")),
         (_, "SlowDown" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests") | (429, _) => {
             Failure::Retry { detail, throttled: true, after: None }

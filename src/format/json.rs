@@ -256,9 +256,8 @@ pub(crate) mod tests {
                 width: 3,
                 height: 4,
                 sha256: "9f".into(),
-                labels: labels.map(|list| {
-                    list.into_iter().map(|(index, label, score)| Label { index, label: label.into(), score }).collect()
-                }),
+                labels: labels
+                    .map(|list| list.into_iter().map(|(index, label, score)| Label { index, label: label.into(), score }).collect()),
                 heads: None,
                 embedding_dim: embedding.as_ref().map(|e| e.len() as u32),
                 embedding,

@@ -169,9 +169,8 @@ pub fn schema(dim: Option<u32>) -> SchemaRef {
 }
 
 fn columns(rows: &[Record], dim: Option<u32>) -> Result<Vec<ArrayRef>, ArrowError> {
-    let text = |get: &dyn Fn(&Record) -> Option<String>| -> ArrayRef {
-        Arc::new(rows.iter().map(get).collect::<arrow_array::StringArray>())
-    };
+    let text =
+        |get: &dyn Fn(&Record) -> Option<String>| -> ArrayRef { Arc::new(rows.iter().map(get).collect::<arrow_array::StringArray>()) };
     let plain = |get: &dyn Fn(&Record) -> &str| text(&|r| Some(get(r).to_owned()));
     let long = |get: &dyn Fn(&Record) -> Option<i64>| -> ArrayRef {
         let mut builder = Int64Builder::new();
@@ -251,8 +250,8 @@ fn names() -> Option<arrow_array::builder::MapFieldNames> {
 }
 
 fn tags(rows: &[Record]) -> Result<ArrayRef, ArrowError> {
-    let mut builder = MapBuilder::new(names(), StringBuilder::new(), StringBuilder::new())
-        .with_values_field(Field::new("value", DataType::Utf8, false));
+    let mut builder =
+        MapBuilder::new(names(), StringBuilder::new(), StringBuilder::new()).with_values_field(Field::new("value", DataType::Utf8, false));
     for row in rows {
         for (key, value) in &row.tags {
             builder.keys().append_value(key);
@@ -310,8 +309,7 @@ fn heads(rows: &[Record]) -> Result<ArrayRef, ArrowError> {
 
 fn embeddings(rows: &[Record], dim: u32) -> ArrayRef {
     let values = Float32Builder::with_capacity(rows.len() * dim as usize);
-    let mut builder =
-        FixedSizeListBuilder::new(values, dim as i32).with_field(Field::new("element", DataType::Float32, false));
+    let mut builder = FixedSizeListBuilder::new(values, dim as i32).with_field(Field::new("element", DataType::Float32, false));
     for row in rows {
         // Records of one file are of one kind, so that lengths agree; zeros stand for one that is not, and cannot occur.
         match row.embedding.as_deref().filter(|e| e.len() == dim as usize) {

@@ -48,13 +48,7 @@ pub struct Loaded {
 impl LoadOptions {
     /// What `output` asks for.
     pub fn of(precision: Precision, output: &Output) -> Self {
-        Self {
-            precision,
-            top_k: output.top_k,
-            min_score: output.min_score,
-            normalize: output.normalize,
-            want_embedding: output.embeddings,
-        }
+        Self { precision, top_k: output.top_k, min_score: output.min_score, normalize: output.normalize, want_embedding: output.embeddings }
     }
 }
 

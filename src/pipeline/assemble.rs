@@ -39,7 +39,11 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
     };
     let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };
     // Sinks first: a topic that is missing must be found before the group is joined.
-    let sinks = if dry { vec![Box::new(Journal::open("-", false, false)?.sink()?) as Box<dyn Sink>] } else { sinks(pipeline, client.as_ref()).await? };
+    let sinks = if dry {
+        vec![Box::new(Journal::open("-", false, false)?.sink()?) as Box<dyn Sink>]
+    } else {
+        sinks(pipeline, client.as_ref()).await?
+    };
     let mut sources = Vec::new();
     for source in pipeline.source.all() {
         sources.push(start(pipeline, source, client.clone(), dry).await?);

@@ -98,11 +98,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             ComputeConfig {
                 threads: threads(parts.threads),
                 batch: parts.batch,
-                limits: Limits {
-                    max_pixels: parts.fetch.max_pixels.0,
-                    timeout: parts.decode.timeout.0,
-                    exif: parts.decode.exif,
-                },
+                limits: Limits { max_pixels: parts.fetch.max_pixels.0, timeout: parts.decode.timeout.0, exif: parts.decode.exif },
                 preprocess: loaded.file.preprocess.clone(),
                 memory: memory.decode.clone(),
             },
@@ -113,8 +109,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             stats.clone(),
         )?;
         let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone()).await?);
-        let outlets =
-            fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
+        let outlets = fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
         stages.push(tokio::spawn(fetching::run(fetcher, work_rx, outlets, cancel_fetches.clone())));
         compute = Some(pool);
     }
@@ -148,8 +143,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         cancel_fetches: cancel_fetches.clone(),
         stop: parts.stop,
     };
-    let settings =
-        Settings { bounds: parts.bounds, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
+    let settings = Settings { bounds: parts.bounds, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
     let begun = Instant::now();
     let progress = Progress::start(stats.clone(), parts.quiet);
     let ending = Coordinator::new(feeds, channels, settings, stats.clone()).run().await;

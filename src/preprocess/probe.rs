@@ -67,9 +67,7 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, Rejection> {
 /// Width, height, and bytes a pixel of the decoder's own form.
 fn dimensions(bytes: &[u8], format: ImageFormat) -> Result<(u32, u32, u64), Rejection> {
     if format == ImageFormat::Gif {
-        let decoder = gif::DecodeOptions::new()
-            .read_info(bytes)
-            .map_err(|e| rejected(Reason::CorruptImage, format!("gif: {e}")))?;
+        let decoder = gif::DecodeOptions::new().read_info(bytes).map_err(|e| rejected(Reason::CorruptImage, format!("gif: {e}")))?;
         return Ok((u32::from(decoder.width()), u32::from(decoder.height()), 2));
     }
     let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(|e| of(format, &e))?;

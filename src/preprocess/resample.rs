@@ -43,7 +43,15 @@ pub struct Source<'a> {
 
 impl Resampler {
     /// Resizes `from` to `size` (width, height) and gives the pixels of `columns` x `rows` of the result, row by row, in `out`.
-    pub fn resize(&mut self, from: &Source, size: (usize, usize), filter: Interpolation, columns: Range<usize>, rows: Range<usize>, out: &mut Vec<u8>) {
+    pub fn resize(
+        &mut self,
+        from: &Source,
+        size: (usize, usize),
+        filter: Interpolation,
+        columns: Range<usize>,
+        rows: Range<usize>,
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
         let across = Axis::new(from.width, size.0, filter, columns);
         let down = Axis::new(from.height, size.1, filter, rows);

@@ -66,7 +66,10 @@ fn one(record: &Value) -> Result<ParsedItem, String> {
 fn readings(bucket: &str, key: &str, raw: bool) -> Result<(crate::flow::Location, Option<crate::flow::Location>), String> {
     let spaced = key.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok();
-    let left_alone = |c: char| c.is_ascii_alphanumeric() || matches!(c, '%' | '+' | '/' | '-' | '_' | '.' | '*' | '~' | '!' | '(' | ')' | '\'' | '=' | ':' | '@' | ',' | '&' | '$' | ';');
+    let left_alone = |c: char| {
+        c.is_ascii_alphanumeric()
+            || matches!(c, '%' | '+' | '/' | '-' | '_' | '.' | '*' | '~' | '!' | '(' | ')' | '\'' | '=' | ':' | '@' | ',' | '&' | '$' | ';')
+    };
     match decoded {
         Some(decoded) if decoded != key => {
             let (first, second) = match raw || !key.chars().all(left_alone) {

@@ -60,7 +60,12 @@ fn plain(uri: &str) -> ParsedItem {
 
 /// An unreadable item; `detail` is cut and its control characters are made visible.
 fn bad(detail: impl AsRef<str>) -> ParsedItem {
-    let text: String = detail.as_ref().chars().take(400).flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let text: String = detail
+        .as_ref()
+        .chars()
+        .take(400)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     ParsedItem::Bad(text)
 }
 

@@ -21,8 +21,12 @@ fn every_form_of_the_contract_is_read() {
     assert_eq!(image("s3://lake/a b+c%20/é.jpg?x#y\n").location, s3("lake", "a b+c%20/é.jpg?x#y"));
     assert_eq!(image("file:///a%20b.jpg").location, Location::File("/a b.jpg".into()));
     assert!(matches!(image("https://host/a.jpg?x=1").location, Location::Http(_)));
-    let whole = image(r#"{"uri": "s3://b/k", "etag": "\"d5\"", "version": "v1", "id": 18446744073709551615, "tags": {"a": "b"}, "more": 1}"#);
-    assert_eq!((whole.etag.as_deref(), whole.version.as_deref(), whole.id.as_deref()), (Some("d5"), Some("v1"), Some("18446744073709551615")));
+    let whole =
+        image(r#"{"uri": "s3://b/k", "etag": "\"d5\"", "version": "v1", "id": 18446744073709551615, "tags": {"a": "b"}, "more": 1}"#);
+    assert_eq!(
+        (whole.etag.as_deref(), whole.version.as_deref(), whole.id.as_deref()),
+        (Some("d5"), Some("v1"), Some("18446744073709551615"))
+    );
     assert_eq!(whole.tags["a"], "b");
     assert_eq!(image(r#"{"bucket": "b", "key": "k/ "}"#).location, s3("b", "k/ "));
     assert_eq!(image(r#""s3://b/k""#).location, s3("b", "k"));
@@ -105,9 +109,31 @@ fn cases() -> ProptestConfig {
 /// Texts that are nearly references: pieces of the grammar in any order.
 fn nearly() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        Just("s3://"), Just("{"), Just("}"), Just("["), Just("]"), Just("\"uri\":"), Just("\"Records\":"), Just("\"s3\":"), Just(","), Just("\"key\":"),
-        Just("\"eventName\":\"ObjectCreated:Put\""), Just("\"object\":"), Just("\"bucket\":"), Just("\"name\":"), Just("\"b/k%ff\""), Just("null"), Just("1e999"),
-        Just("\"tags\":"), Just("file:///%00"), Just("http://[::1]/"), Just("\u{feff}"), Just("%"), Just("\\u0000"), Just("\"detail-type\":\"Object Created\""), Just("\"detail\":"),
+        Just("s3://"),
+        Just("{"),
+        Just("}"),
+        Just("["),
+        Just("]"),
+        Just("\"uri\":"),
+        Just("\"Records\":"),
+        Just("\"s3\":"),
+        Just(","),
+        Just("\"key\":"),
+        Just("\"eventName\":\"ObjectCreated:Put\""),
+        Just("\"object\":"),
+        Just("\"bucket\":"),
+        Just("\"name\":"),
+        Just("\"b/k%ff\""),
+        Just("null"),
+        Just("1e999"),
+        Just("\"tags\":"),
+        Just("file:///%00"),
+        Just("http://[::1]/"),
+        Just("\u{feff}"),
+        Just("%"),
+        Just("\\u0000"),
+        Just("\"detail-type\":\"Object Created\""),
+        Just("\"detail\":"),
     ];
     proptest::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat())
 }

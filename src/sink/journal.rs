@@ -43,16 +43,13 @@ impl Journal {
             _ => return Err(Error::config(format!("--out {out}: end it in .jsonl or .parquet, or give - for stdout"))),
         };
         if resume && matches!(target, Target::Stdout) {
-            return Err(Error::config("--resume needs --out FILE: what went to stdout cannot be read back")); 
+            return Err(Error::config("--resume needs --out FILE: what went to stdout cannot be read back"));
         }
         if let Target::Parquet { out, .. } = &target
             && out.exists()
             && !overwrite
         {
-            return Err(Error::config(format!(
-                "{} is there already and complete; give another name, or --overwrite",
-                out.display()
-            )));
+            return Err(Error::config(format!("{} is there already and complete; give another name, or --overwrite", out.display())));
         }
         let mut done = HashSet::new();
         if let Some(journal) = target.journal() {

@@ -79,7 +79,8 @@ impl Sink for JsonlSink {
             self.line.push(b'\n');
             let position = &delivery.item.position;
             let lines = self.files.get_mut(&position.partition);
-            let lines = lines.ok_or_else(|| Error::failed(format!("{} was written before its partition began; this is a bug", position)))?;
+            let lines =
+                lines.ok_or_else(|| Error::failed(format!("{} was written before its partition began; this is a bug", position)))?;
             lines.push(position.offset, &self.line)?;
         }
         Ok(())

@@ -161,7 +161,9 @@ async fn attempt(
         // Another writer is at it (S3's ConditionalRequestConflict), or the file of that ETag has gone.
         409 | 404 if code != "NoSuchBucket" => Ok(Put::Taken),
         429 | 500.. => Ok(Put::Again(code)),
-        status => Err(Error::failed(format!("s3://{bucket}/{key} cannot be written: S3 answered {status} {code}; check the bucket and the right s3:PutObject"))),
+        status => Err(Error::failed(format!(
+            "s3://{bucket}/{key} cannot be written: S3 answered {status} {code}; check the bucket and the right s3:PutObject"
+        ))),
     }
 }
 

@@ -138,8 +138,7 @@ impl Compute {
         stats: Arc<Stats>,
     ) -> crate::Result<Self> {
         let count = config.threads.max(1);
-        let shared =
-            Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), config, model, form, done, fatal, stats });
+        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), config, model, form, done, fatal, stats });
         let threads = (0..count)
             .map(|n| {
                 let shared = shared.clone();

@@ -180,7 +180,8 @@ impl Coordinator {
     pub async fn run(mut self) -> Ending {
         let mut error = self.serve().await.err();
         let closing = tokio::time::timeout(CLOSE_LIMIT, self.last_commit()).await;
-        let failure = closing.unwrap_or_else(|_| Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")));
+        let failure =
+            closing.unwrap_or_else(|_| Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")));
         error = error.or(failure.err());
         for feed in &self.feeds {
             feed.control.stop(CLOSE_LIMIT).await;
@@ -411,7 +412,9 @@ impl Coordinator {
                 lane.dropped += 1;
                 Ok(())
             }
-            Some(_) => Err(Error::failed(format!("{} was dropped inside the worker before it was delivered; this is a bug", lost.position))),
+            Some(_) => {
+                Err(Error::failed(format!("{} was dropped inside the worker before it was delivered; this is a bug", lost.position)))
+            }
             None => Ok(()),
         }
     }

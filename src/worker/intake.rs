@@ -41,14 +41,10 @@ impl Reading {
     fn outcome(self, parsed: &ParsedItem) -> Option<Outcome> {
         match parsed {
             ParsedItem::Image(_) => None,
-            ParsedItem::Deleted(reference) if self == Self::References(OnDelete::Tombstone) => {
-                Some(Outcome::Tombstone(reference.clone()))
-            }
+            ParsedItem::Deleted(reference) if self == Self::References(OnDelete::Tombstone) => Some(Outcome::Tombstone(reference.clone())),
             ParsedItem::Deleted(_) => Some(Outcome::Skipped(Skip::Deleted)),
             ParsedItem::Skip(skip) => Some(Outcome::Skipped(*skip)),
-            ParsedItem::Bad(detail) => {
-                Some(Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone())))
-            }
+            ParsedItem::Bad(detail) => Some(Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone()))),
         }
     }
 }
@@ -72,8 +68,7 @@ fn archive(message: Arc<Message>) -> Entry {
             Ok(record) => match reference::location(&record.uri) {
                 Err(detail) => bad(format!("not a record: uri: {detail}")),
                 Ok(location) => {
-                    let reference =
-                        ImageRef { id: record.id.clone(), tags: record.tags.clone(), ..ImageRef::new(location) };
+                    let reference = ImageRef { id: record.id.clone(), tags: record.tags.clone(), ..ImageRef::new(location) };
                     (ParsedItem::Image(reference), Outcome::Record(Box::new(record)))
                 }
             },

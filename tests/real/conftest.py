@@ -31,6 +31,11 @@ class Kafka:
         new = confluent_kafka.admin.NewTopic(topic, partitions, 1, config={k.replace("_", "."): str(v) for k, v in config.items()})
         for future in self.admin.create_topics([new]).values():
             future.result(30)
+        # The controller knows the topic before the broker tells clients of it.
+        deadline = time.monotonic() + 30
+        while len(self.admin.list_topics(topic, 10).topics[topic].partitions) != partitions:
+            assert time.monotonic() < deadline, f"{topic} does not appear"
+            time.sleep(0.05)
         return topic
 
     def produce(self, topic, messages):
