@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::cli::{Common, print};
 use crate::model::{Loaded, Model, init_resnet50};
 use crate::pipeline::{self, Parts};
+use crate::preprocess::bench::bench_decode;
 use crate::preprocess::{Limits, Preprocessor, decode, probe};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
@@ -24,9 +25,11 @@ use crate::{Context, Error, Result, config, model};
 pub enum Command {
     /// Decode and resize, each format, beside the `image` crate alone.
     Decode {
-        /// Seconds for each figure.
-        #[arg(long, default_value_t = 1.0)]
+        /// Seconds in all.
+        #[arg(long, default_value_t = 6.0)]
         seconds: f64,
+        /// Pictures to measure; drawn ones of 500 x 375 pixels where none are given.
+        paths: Vec<PathBuf>,
     },
     /// Folder to records, beside decoding and inference alone: CPU time an image, in interleaved pairs.
     Pipeline {
@@ -47,7 +50,7 @@ pub enum Command {
 
 pub async fn run(command: Command, common: Common) -> Result<()> {
     match command {
-        Command::Decode { seconds } => formats(seconds, &common),
+        Command::Decode { seconds, paths } => formats(seconds, &paths, &common),
         Command::Pipeline { model, images, pairs, threads } => pairs_of_runs(model, images.max(1), pairs.max(1), threads, &common).await,
     }
 }
@@ -68,72 +71,33 @@ fn encoded(n: u32, format: ImageFormat) -> Result<Vec<u8>> {
     Ok(out.into_inner())
 }
 
-fn limits() -> Limits {
-    Limits { max_pixels: 50_000_000, timeout: Duration::from_secs(10), exif: false }
+fn limits(loaded: &Loaded) -> Limits {
+    Limits::new(&config::Fetch::default(), &config::Decode::default(), &loaded.file.preprocess)
 }
 
-#[derive(Serialize)]
-struct DecodeFigure {
-    format: String,
-    bytes: usize,
-    /// Milliseconds an image.
-    decode_ms: f64,
-    preprocess_ms: f64,
-    /// Decoding, converting and resizing by the `image` crate alone (triangle filter).
-    baseline_ms: f64,
-    /// Baseline over ours: above 1 is faster than the baseline.
-    ratio: f64,
-}
-
-fn formats(seconds: f64, common: &Common) -> Result<()> {
-    let mut figures = Vec::new();
-    for (format, name) in [
-        (ImageFormat::Jpeg, "jpeg"),
-        (ImageFormat::Png, "png"),
-        (ImageFormat::WebP, "webp"),
-        (ImageFormat::Gif, "gif"),
-        (ImageFormat::Bmp, "bmp"),
-        (ImageFormat::Tiff, "tiff"),
-    ] {
-        let bytes = encoded(1, format)?;
-        let header = probe(&bytes, &limits()).map_err(Error::failed)?;
-        let pixels = decode(&bytes, &header, &limits()).map_err(Error::failed)?;
-        let mut preprocessor = Preprocessor::new(config::Preprocess::default());
-        // The three in turn, so that a drift of the machine meets all alike.
-        let (mut times, begun, mut rounds) = ([Duration::ZERO; 3], Instant::now(), 0u32);
-        while begun.elapsed().as_secs_f64() < seconds || rounds < 3 {
-            times[0] += timed(|| decode(&bytes, &header, &limits()).map(drop).map_err(Error::failed))?;
-            times[1] += timed(|| preprocessor.tensor(&pixels).map(drop).map_err(Error::failed))?;
-            times[2] += timed(|| {
-                let image = image::load_from_memory(&bytes).context("baseline")?.to_rgb8();
-                std::hint::black_box(image::imageops::resize(&image, 341, 256, image::imageops::FilterType::Triangle));
-                Ok(())
-            })?;
-            rounds += 1;
-        }
-        let [decode_ms, preprocess_ms, baseline_ms] = times.map(|t| t.as_secs_f64() * 1e3 / f64::from(rounds));
-        let ratio = baseline_ms / (decode_ms + preprocess_ms);
-        figures.push(DecodeFigure { format: name.into(), bytes: bytes.len(), decode_ms, preprocess_ms, baseline_ms, ratio });
-    }
+fn formats(seconds: f64, paths: &[PathBuf], common: &Common) -> Result<()> {
+    let figures = bench_decode(seconds, Some(paths).filter(|paths| !paths.is_empty()))?;
     if common.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&figures).map_err(Error::failed)?));
     }
-    let mut text =
-        "500 x 375 pixels, one thread, ms an image; baseline: the image crate's decode, to_rgb8 and triangle resize\n".to_owned();
-    text.push_str(&format!("{:<6} {:>9} {:>9} {:>11} {:>10} {:>7}\n", "format", "bytes", "decode", "preprocess", "baseline", "ratio"));
+    let baseline = figures.first().map_or("", |f| f.baseline_name);
+    let mut text = format!("ms an image on one thread, ours and the baseline in turn; baseline: {baseline}\n");
+    text.push_str(&format!(
+        "{:<6} {:>8} {:>9} {:>11} {:>10} {:>16}\n",
+        "format", "pictures", "decode", "preprocess", "baseline", "baseline / ours"
+    ));
     for f in figures {
         text.push_str(&format!(
-            "{:<6} {:>9} {:>9.2} {:>11.2} {:>10.2} {:>7.2}\n",
-            f.format, f.bytes, f.decode_ms, f.preprocess_ms, f.baseline_ms, f.ratio
+            "{:<6} {:>8} {:>9.2} {:>11.2} {:>10.2} {:>16.2}\n",
+            f.format,
+            f.images,
+            f.ms_decode,
+            f.ms_preprocess,
+            f.baseline_ms,
+            f.baseline_ms / (f.ms_decode + f.ms_preprocess)
         ));
     }
     print(&text)
-}
-
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
-    let begun = Instant::now();
-    work()?;
-    Ok(begun.elapsed())
 }
 
 /// Wall and CPU seconds of the whole process.
@@ -247,6 +211,7 @@ async fn pairs_of_runs(path: Option<PathBuf>, images: usize, pairs: usize, threa
 fn bare(loaded: &Loaded, pictures: &Path, images: usize, threads: usize) -> Result<Spent> {
     let next = AtomicUsize::new(0);
     let model: Arc<dyn Model> = loaded.model.clone();
+    let limits = limits(loaded);
     let meter = Meter::start();
     std::thread::scope(|scope| {
         let work = || -> Result<()> {
@@ -257,9 +222,9 @@ fn bare(loaded: &Loaded, pictures: &Path, images: usize, threads: usize) -> Resu
                     return Ok(());
                 }
                 let bytes = std::fs::read(pictures.join(format!("{n:05}.jpg"))).context("cannot read a picture")?;
-                let header = probe(&bytes, &limits()).map_err(Error::failed)?;
-                let pixels = decode(&bytes, &header, &limits()).map_err(Error::failed)?;
-                let tensor = preprocessor.tensor(&pixels).map_err(Error::failed)?;
+                let header = probe(&bytes, &limits).map_err(Error::failed)?;
+                let pixels = decode(&bytes, &header, &limits).map_err(Error::failed)?;
+                let tensor = preprocessor.tensor(&pixels);
                 for result in model.predict(&[&tensor]) {
                     result.map_err(Error::failed)?;
                 }

@@ -279,8 +279,8 @@ fn can_be_exactly_once(pipeline: &Pipeline) -> Result<(), String> {
         return Err("a transaction cannot span several clusters".into());
     }
     match &pipeline.dead_letters {
-        Some(DeadLetters::To(DeadLetterSink { jsonl: Some(_), .. })) => return Err("dead letters must be on the source's cluster".into()),
-        _ if !EXACTLY_ONCE_BUILT => return Err("this build has no transactions yet; leave the field out, or write at-least-once".into()),
+        Some(DeadLetters::To(DeadLetterSink { jsonl: Some(_), .. })) => Err("dead letters must be on the source's cluster".into()),
+        _ if !EXACTLY_ONCE_BUILT => Err("this build has no transactions yet; leave the field out, or write at-least-once".into()),
         _ => Ok(()),
     }
 }

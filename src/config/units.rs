@@ -63,7 +63,7 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
 fn scaled(text: &str, unit: impl Fn(&str) -> Option<f64>) -> Option<u64> {
     let (number, suffix) = number_and_unit(text)?;
     let value = number * unit(suffix)?;
-    (value.is_finite() && value >= 0.0 && value < 9e18).then_some(value as u64)
+    (value.is_finite() && (0.0..9e18).contains(&value)).then_some(value as u64)
 }
 
 impl FromStr for ByteSize {
@@ -145,9 +145,9 @@ impl fmt::Display for Span {
         let ms = self.0.as_millis();
         match ms {
             0 => f.write_str("0s"),
-            _ if ms % 3_600_000 == 0 => write!(f, "{}h", ms / 3_600_000),
-            _ if ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
-            _ if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
+            _ if ms.is_multiple_of(3_600_000) => write!(f, "{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => write!(f, "{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
             _ => write!(f, "{ms}ms"),
         }
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Span {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = self.0;
-        match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")].into_iter().find(|(unit, _)| n >= *unit && n % unit == 0) {
+        match [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")].into_iter().find(|(unit, _)| n >= *unit && n.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", n / unit),
             None => write!(f, "{n}"),
         }

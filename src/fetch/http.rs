@@ -1,154 +1,216 @@
-//! Files over http(s), from hosts that strangers may have chosen.
-//!
-//! The address that is checked is the address that is connected to: names are resolved here, addresses that are not allowed are taken out, and the
-//! client connects to what is left. Redirects are followed by hand, each hop checked like the first.
+//! http and https: strangers' URLs, so every address is checked before it is connected to, on every redirect.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BytesMut;
+use async_trait::async_trait;
+use futures_util::TryFutureExt;
+use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT_ENCODING, ETAG, HeaderMap, IF_MATCH, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, redirect};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, ETAG, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
-use super::allow::Allow;
-use super::{Answer, Failure, Read, rejected};
-use crate::error::chain;
-use crate::flow::Reason;
-use crate::{Context, Result};
+use super::allow::{Allow, Reach, origin};
+use super::{Ask, Body, Fetch, FetchError, causes, retry_after};
+use crate::Result;
+use crate::config::OnChanged;
+use crate::error::{Context, chain};
+use crate::flow::{Location, Reason, Skip};
 
 /// Redirects that are followed.
-const MAX_HOPS: usize = 5;
-/// What a resolver's error says when no address of a name is allowed.
-const NO_ADDRESS: &str = "no address of this host is allowed";
-/// Longest wait that a server's Retry-After is believed.
-const MAX_RETRY_AFTER: u64 = 60;
+const REDIRECTS: usize = 5;
+/// Idle connections kept for one host, and for how long: strangers' hosts are many.
+const IDLE: (usize, std::time::Duration) = (8, std::time::Duration::from_secs(15));
 
-/// Two clients: one for strangers' references, one for those that the user typed.
-pub struct Http {
-    guarded: Client,
-    open: Client,
+/// Turns a host name into addresses.
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, std::io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// The system's resolver.
+pub fn system_lookup() -> Lookup {
+    Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }))
+}
+
+/// Hands the connector only addresses within reach. There is no second look-up behind it, so the address that was checked is the one connected to.
+struct Guard {
     allow: Arc<Allow>,
+    reach: Reach,
+    lookup: Lookup,
 }
 
-impl Http {
-    /// Clients under the rules of `allow`.
-    pub fn new(allow: Arc<Allow>, timeout: Duration) -> Result<Self> {
-        let builder = || {
-            Client::builder()
-                .redirect(redirect::Policy::none())
-                .no_proxy()
-                .connect_timeout(timeout)
-                .pool_max_idle_per_host(8)
-                .user_agent(concat!("lakelens/", env!("CARGO_PKG_VERSION")))
-        };
-        let guarded = builder().dns_resolver(Arc::new(Guard(allow.clone()))).build().context("cannot set up http")?;
-        Ok(Self { guarded, open: builder().build().context("cannot set up http")?, allow })
-    }
+/// All of a host's addresses are out of reach.
+#[derive(Debug)]
+struct OutOfReach(String);
 
-    /// One attempt: request, redirects and body.
-    pub async fn fetch(&self, url: &Url, trusted: bool, if_match: Option<&str>, bound: &Read<'_>) -> Result<Answer, Failure> {
-        let client = if trusted { &self.open } else { &self.guarded };
-        let mut url = url.clone();
-        for hop in 0..=MAX_HOPS {
-            if !trusted && self.allow.http(&url).is_none() {
-                let whereto = if hop == 0 { "this host" } else { "the host that a redirect leads to" };
-                return Err(rejected(
-                    Reason::ForbiddenLocation,
-                    format!("fetch.allow.http does not name {whereto}, or its address is not public"),
-                ));
-            }
-            let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
-            if let Some(etag) = if_match {
-                request = request.header(IF_MATCH, format!("\"{etag}\""));
-            }
-            let response = bound.progress(request.send()).await?.map_err(|e| failed(&e))?;
-            if !response.status().is_redirection() {
-                return body(response, bound).await;
-            }
-            let target = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
-            let next = target.and_then(|t| url.join(t).ok()).filter(|u| matches!(u.scheme(), "http" | "https"));
-            let Some(next) = next else {
-                return Err(rejected(Reason::FetchFailed, format!("http {} without a place to go to", response.status().as_u16())));
-            };
-            if !trusted && url.scheme() == "https" && next.scheme() == "http" {
-                return Err(rejected(Reason::ForbiddenLocation, "a redirect leads from https to http"));
-            }
-            url = next;
-        }
-        Err(rejected(Reason::FetchFailed, format!("more than {MAX_HOPS} redirects")))
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-async fn body(mut response: Response, bound: &Read<'_>) -> Result<Answer, Failure> {
-    let status = response.status();
-    let detail = format!("http {}", status.as_u16());
-    match status {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Failure::Missing(detail)),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(rejected(Reason::AccessDenied, detail)),
-        StatusCode::PRECONDITION_FAILED => return Err(Failure::Changed),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-            let after = retry_after(response.headers());
-            return Err(Failure::Retry { detail, throttled: status == StatusCode::TOO_MANY_REQUESTS, after });
-        }
-        StatusCode::REQUEST_TIMEOUT => return Err(Failure::retry(detail)),
-        _ if status.is_server_error() => return Err(Failure::retry(detail)),
-        _ => return Err(rejected(Reason::FetchFailed, detail)),
-    }
-    let length = response.content_length();
-    let etag = response.headers().get(ETAG).and_then(|v| v.to_str().ok());
-    let etag = etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned());
-    let mut memory = bound.reserve(length).await?;
-    let mut bytes = BytesMut::with_capacity(length.map_or(0, |n| n as usize));
-    while let Some(chunk) = bound.progress(response.chunk()).await?.map_err(|e| failed(&e))? {
-        bound.grow(&mut bytes, &chunk)?;
-    }
-    bound.whole(&bytes, length)?;
-    memory.shrink(bytes.len());
-    Ok(Answer { bytes: bytes.freeze(), etag, version: None, memory })
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
-}
-
-/// The URL is left out of the text: it may hold a signature.
-fn failed(error: &reqwest::Error) -> Failure {
-    let mut text = String::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    if let Some(first) = cause {
-        text = chain(first);
-    }
-    while let Some(e) = cause {
-        if e.to_string().contains(NO_ADDRESS) {
-            return rejected(Reason::ForbiddenLocation, NO_ADDRESS);
-        }
-        cause = e.source();
-    }
-    if error.is_builder() || error.is_request() && text.is_empty() {
-        return rejected(Reason::FetchFailed, "http: the request could not be made");
-    }
-    Failure::retry(format!("http: {text}"))
-}
-
-/// Resolves names, and leaves only addresses that the rules allow.
-struct Guard(Arc<Allow>);
+impl StdError for OutOfReach {}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow = self.0.clone();
+        let (allow, reach, name) = (self.allow.clone(), self.reach, name.as_str().to_owned());
+        let found = (self.lookup)(name.clone());
         Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let all: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = all.into_iter().filter(|a| allow.address(&host, a.ip())).collect();
-            if allowed.is_empty() {
-                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, NO_ADDRESS).into());
+            let (within, without): (Vec<_>, Vec<_>) = found.await?.into_iter().partition(|a| allow.permits(reach, a.ip()));
+            match without.first() {
+                Some(refused) if within.is_empty() => {
+                    Err(OutOfReach(format!("{name} is at {}, which is not public and not named in fetch.allow.http", refused.ip())).into())
+                }
+                _ => Ok(Box::new(within.into_iter()) as Addrs),
             }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
+}
+
+/// Fetches over http and https. One client for each reach, so that a connection opened under a wider one is never used under a narrower.
+pub struct HttpFetch {
+    allow: Arc<Allow>,
+    on_changed: OnChanged,
+    any: Client,
+    public: Client,
+    ranges: Client,
+}
+
+impl HttpFetch {
+    /// Builds the clients. Errors: the system's certificates cannot be loaded.
+    pub fn new(allow: Arc<Allow>, on_changed: OnChanged, lookup: Lookup) -> Result<Self> {
+        let client = |reach| {
+            let guard = Guard { allow: allow.clone(), reach, lookup: lookup.clone() };
+            Client::builder()
+                .user_agent(concat!("lakelens/", env!("CARGO_PKG_VERSION")))
+                .default_headers(HeaderMap::from_iter([
+                    (ACCEPT, HeaderValue::from_static("image/*, */*;q=0.5")),
+                    (ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+                ]))
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .no_proxy()
+                .pool_max_idle_per_host(IDLE.0)
+                .pool_idle_timeout(IDLE.1)
+                .dns_resolver(guard)
+                .build()
+                .context("preparing http")
+        };
+        let (any, public, ranges) = (client(Reach::Any)?, client(Reach::Public)?, client(Reach::Ranges)?);
+        Ok(Self { allow, on_changed, any, public, ranges })
+    }
+
+    /// The client for one hop, if the hop is allowed.
+    fn client(&self, url: &Url, first: &Url, trusted: bool) -> Option<&Client> {
+        let same = trusted && url.host() == first.host() && url.port_or_known_default() == first.port_or_known_default();
+        let reach = match self.allow.reach(url) {
+            _ if same => Reach::Any,
+            Some(reach) => reach,
+            // The user's word is for the URL that he gave; where its server sends us may be anywhere public.
+            None if trusted => match url.host()? {
+                url::Host::Domain(_) => Reach::Public,
+                url::Host::Ipv4(ip) => self.allow.permits(Reach::Public, ip.into()).then_some(Reach::Public)?,
+                url::Host::Ipv6(ip) => self.allow.permits(Reach::Public, ip.into()).then_some(Reach::Public)?,
+            },
+            None => return None,
+        };
+        Some(match reach {
+            Reach::Any => &self.any,
+            Reach::Public => &self.public,
+            Reach::Ranges => &self.ranges,
+        })
+    }
+
+    /// The response at the end of the redirects.
+    async fn follow(&self, ask: &Ask<'_>, first: &Url) -> Result<Response, FetchError> {
+        let mut url = first.clone();
+        for hop in 0..=REDIRECTS {
+            let forbidden = |what: &str| FetchError::rejected(Reason::ForbiddenLocation, format!("{} {what}", origin(&url)));
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(forbidden("is not http or https"));
+            }
+            let client = self.client(&url, first, ask.grant.trusted).ok_or_else(|| {
+                forbidden(if hop == 0 { "is not in fetch.allow.http" } else { "was redirected to, and is not in fetch.allow.http" })
+            })?;
+            let request = client.get(url.clone()).send();
+            let response = ask.intake.in_time("http GET", request).await?.map_err(|e| classify_error(e, &url))?;
+            let target = match response.status().as_u16() {
+                301 | 302 | 303 | 307 | 308 => response.headers().get(LOCATION).and_then(|l| std::str::from_utf8(l.as_bytes()).ok()),
+                _ => return Ok(response),
+            };
+            let next = target.and_then(|t| url.join(t).ok()).ok_or_else(|| {
+                FetchError::rejected(Reason::FetchFailed, format!("{} without a location that can be read", response.status()))
+            })?;
+            if url.scheme() == "https" && next.scheme() == "http" && self.allow.reach(&next) != Some(Reach::Any) {
+                let what = format!("redirects from https to {}, which is not encrypted", origin(&next));
+                return Err(FetchError::rejected(Reason::ForbiddenLocation, format!("{} {what}", origin(&url))));
+            }
+            url = next;
+        }
+        Err(FetchError::rejected(Reason::FetchFailed, format!("more than {REDIRECTS} redirects")))
+    }
+}
+
+#[async_trait]
+impl Fetch for HttpFetch {
+    async fn fetch(&self, ask: &Ask<'_>) -> Result<Body, FetchError> {
+        let Location::Http(url) = ask.location else {
+            return Err(FetchError::rejected(Reason::FetchFailed, "not a URL"));
+        };
+        let response = self.follow(ask, url).await?;
+        check(&response)?;
+        let etag = response.headers().get(ETAG).and_then(|t| t.to_str().ok()).map(|t| t.trim_matches('"').to_owned());
+        // Not left to If-Match, which many servers ignore; a weak tag says nothing about bytes.
+        let changed = matches!((ask.etag, &etag), (Some(asked), Some(is)) if asked != is && !is.starts_with("W/"));
+        match self.on_changed {
+            OnChanged::Supersede if changed => return Err(FetchError::Skipped(Skip::Superseded)),
+            OnChanged::Reject if changed => {
+                return Err(FetchError::rejected(Reason::Changed, "the ETag is no longer the reference's"));
+            }
+            _ => {}
+        }
+        let length = response.content_length();
+        let (bytes, memory) = ask.intake.collect(length, Box::pin(body(response))).await?;
+        Ok(Body { bytes, location: ask.location.clone(), etag, version: None, memory })
+    }
+}
+
+fn body(response: Response) -> impl futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> {
+    futures_util::stream::try_unfold(response, |mut response| async move {
+        let chunk = response.chunk().map_err(reqwest::Error::without_url).await?;
+        Ok(chunk.map(|c| (c, response)))
+    })
+}
+
+/// Lets pass only an answer whose body is the file.
+fn check(response: &Response) -> Result<(), FetchError> {
+    let status = response.status();
+    let said = status.to_string();
+    let wait = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+    Err(match status {
+        StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION => return Ok(()),
+        StatusCode::NO_CONTENT => FetchError::rejected(Reason::Empty, said),
+        StatusCode::NOT_FOUND | StatusCode::GONE => FetchError::Missing(said),
+        StatusCode::FORBIDDEN => FetchError::Denied(said),
+        StatusCode::REQUEST_TIMEOUT => FetchError::retry(said),
+        s if s == StatusCode::TOO_MANY_REQUESTS || s.is_server_error() => {
+            let throttled = s == StatusCode::TOO_MANY_REQUESTS || (s == StatusCode::SERVICE_UNAVAILABLE && wait.is_some());
+            FetchError::Retry { detail: said, throttled, retry_after: retry_after(wait) }
+        }
+        _ => FetchError::rejected(Reason::FetchFailed, said),
+    })
+}
+
+fn classify_error(error: reqwest::Error, url: &Url) -> FetchError {
+    // The URL may hold secrets.
+    let error = error.without_url();
+    if let Some(refused) = causes(&error).find_map(|e| e.downcast_ref::<OutOfReach>()) {
+        return FetchError::rejected(Reason::ForbiddenLocation, refused.0.clone());
+    }
+    if error.is_builder() {
+        return FetchError::rejected(Reason::FetchFailed, chain(&error));
+    }
+    FetchError::retry(format!("{}: {}", origin(url), chain(&error)))
 }

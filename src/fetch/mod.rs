@@ -1,43 +1,53 @@
-//! Getting the bytes of an image: S3, files, http(s). Limits, retries, and telling one object's fault from the world's.
+//! Getting the bytes of an image: S3, files, http(s); limits, retries, and telling one object's fault from the world's.
+//!
+//! One attempt is a [`Fetch`]; what its failure means is decided here, from what else of the same place succeeded ([`judge`]).
 
 mod address;
 mod allow;
+mod body;
 mod file;
 mod http;
 mod judge;
-mod read;
 mod s3;
+mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::Client;
+use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Notify;
 
-use self::allow::Allow;
-use self::http::Http;
-use self::judge::{Judge, Refusal, Verdict};
-use self::read::Read;
-use crate::config::{self, OnChanged};
+pub use allow::{Allow, Grant, Place, Reach};
+pub use body::Intake;
+pub use judge::Waiting;
+
+use crate::config;
 use crate::flow::{ImageRef, Location, Partition, Pool, Reason, Rejection, Reservation, Skip, Stage};
-use crate::{Error, Result, store};
+use crate::{Error, Result};
+use judge::{Denial, State};
+use slots::Slots;
 
-pub use allow::Grant;
-
-/// Longest pause between two attempts.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The first pause before another attempt; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause, which is also how late the end of an outage may be noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause that a server may ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
+/// So many failed attempts, with nothing else of the place succeeding, are told as an outage.
+const OUTAGE_AFTER: u32 = 3;
 
 /// An object's bytes and what the store said of them.
 #[derive(Debug)]
 pub struct Body {
-    /// The whole file.
+    /// The whole file; never empty.
     pub bytes: Bytes,
-    /// Which location gave it: the reference's own, or its other reading.
+    /// Which location gave it: the reference's own, or its `or_else`.
     pub location: Location,
     /// ETag without quotes.
     pub etag: Option<String>,
@@ -47,290 +57,371 @@ pub struct Body {
     pub memory: Reservation,
 }
 
+/// How one attempt to fetch failed.
+#[derive(Debug)]
+pub enum FetchError {
+    /// This object's fault, and it will not change.
+    Rejected(Rejection),
+    /// Nothing is wrong, and there is nothing to label (superseded).
+    Skipped(Skip),
+    /// May pass: a timeout, a 5xx, throttling, a connection that broke.
+    Retry {
+        /// What happened.
+        detail: String,
+        /// True for throttling, which is no fault of the item.
+        throttled: bool,
+        /// How long the server asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// There is no such object.
+    Missing(String),
+    /// 403: of this object, or of the whole place, which its neighbours show.
+    Denied(String),
+    /// Will not pass without the operator: refused credentials, a missing bucket. Stops the worker.
+    Fatal(String),
+    /// This machine kept the answer waiting for memory; the next attempt has it.
+    Again,
+}
+
+impl FetchError {
+    fn rejected(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Rejected(Rejection::new(Stage::Fetch, reason, detail))
+    }
+
+    fn retry(detail: impl Into<String>) -> Self {
+        Self::Retry { detail: detail.into(), throttled: false, retry_after: None }
+    }
+}
+
+/// One attempt: what to fetch, and within which limits.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    /// Where it lies.
+    pub location: &'a Location,
+    /// ETag that the object ought to have, without quotes.
+    pub etag: Option<&'a str>,
+    /// Version to fetch.
+    pub version: Option<&'a str>,
+    /// How the location came to be allowed.
+    pub grant: &'a Grant,
+    /// Size, memory and time.
+    pub intake: &'a Intake,
+}
+
+/// One way to get bytes.
+#[async_trait]
+pub trait Fetch: Send + Sync {
+    /// One attempt, which ends by itself.
+    async fn fetch(&self, ask: &Ask<'_>) -> Result<Body, FetchError>;
+
+    /// Whether the place of `location` may be read in general, asked when one object of it was refused.
+    async fn probe(&self, _location: &Location) -> bool {
+        false
+    }
+}
+
 /// Why there is no body.
 #[derive(Debug)]
 pub enum GetError {
-    /// This item's fault.
+    /// It is the item's fault.
     Rejected(Rejection),
-    /// Nothing is wrong, and there is nothing to label.
+    /// The item asks for nothing.
     Skipped(Skip),
-    /// Will not pass without the operator; stops the worker.
+    /// The worker must stop.
     Fatal(Error),
 }
 
-/// What one attempt gave.
-struct Answer {
-    bytes: Bytes,
-    etag: Option<String>,
-    version: Option<String>,
-    memory: Reservation,
+/// Fetches whatever references name. Share it in an [`Arc`].
+pub struct Fetcher {
+    config: config::Fetch,
+    allow: Arc<Allow>,
+    pool: Pool,
+    slots: Slots,
+    s3: Arc<dyn Fetch>,
+    file: Arc<dyn Fetch>,
+    http: Arc<dyn Fetch>,
+    state: Mutex<State>,
+    /// Something succeeded where others were refused.
+    readable: Notify,
+    /// Numbers the items that wait.
+    waiters: AtomicU64,
 }
 
-/// How one attempt failed.
-#[derive(Debug)]
-enum Failure {
-    /// This object's fault, and it will not change.
-    Rejected(Rejection),
-    /// No such object.
-    Missing(String),
-    /// No such bucket.
-    MissingPlace(String),
-    /// Not the ETag that was asked for.
-    Changed,
-    /// 403: of this object, or of the whole bucket.
-    Denied(String),
-    /// May pass. Throttling never counts against the item.
-    Retry { detail: String, throttled: bool, after: Option<Duration> },
-    /// Will not pass without the operator.
-    Fatal(String),
-}
-
-impl Failure {
-    fn retry(detail: impl Into<String>) -> Self {
-        Self::Retry { detail: detail.into(), throttled: false, after: None }
-    }
-}
-
-fn rejection(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Rejection {
-    Rejection::new(Stage::Fetch, reason, detail)
-}
-
-fn rejected(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Failure {
-    Failure::Rejected(rejection(reason, detail))
-}
-
-/// A bucket or a host: outages and refusals are judged for all of it together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Place(&'static str, String);
-
-impl Place {
-    fn s3(bucket: &str) -> Self {
-        Self("s3", bucket.to_owned())
+impl Fetcher {
+    /// A fetcher for `config` that keeps bodies in `bodies` (the pool of [`crate::flow::MemoryBudget`]). Nothing is connected to yet. Errors:
+    /// a pattern of `fetch.allow` that cannot be understood; the system's certificates cannot be loaded.
+    pub fn new(config: config::Fetch, s3: config::S3, bodies: Pool) -> Result<Self> {
+        let allow = Arc::new(Allow::new(&config.allow)?);
+        let on_changed = config.on_changed;
+        let s3 = Arc::new(s3::S3Fetch::new(s3, on_changed));
+        let file = Arc::new(file::FileFetch::new(config.concurrency));
+        let http = Arc::new(http::HttpFetch::new(allow.clone(), on_changed, http::system_lookup())?);
+        Ok(Self::with(config, allow, bodies, s3, file, http))
     }
 
-    fn http(host: &str) -> Self {
-        Self("http", host.to_owned())
+    fn with(config: config::Fetch, allow: Arc<Allow>, pool: Pool, s3: Arc<dyn Fetch>, file: Arc<dyn Fetch>, http: Arc<dyn Fetch>) -> Self {
+        let slots = Slots::new(config.concurrency);
+        Self { config, allow, pool, slots, s3, file, http, state: Mutex::default(), readable: Notify::new(), waiters: AtomicU64::new(0) }
     }
 
-    fn of(location: &Location) -> Self {
-        match location {
-            Location::S3 { bucket, .. } => Self::s3(bucket),
-            Location::File(_) => Self("file", String::new()),
-            Location::Http(url) => {
-                Self::http(&format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(0)))
+    /// The bytes that `reference` names, however long an outage lasts meanwhile. `trusted`: the user himself named it, and `fetch.allow` does not
+    /// apply. May be dropped at any time.
+    pub async fn get(&self, reference: &ImageRef, trusted: bool, partition: &Partition) -> Result<Body, GetError> {
+        let Some(grant) = self.allow.grant(&reference.location, trusted) else {
+            let what = match &reference.location {
+                Location::S3 { bucket, .. } => format!("s3://{bucket}, or this part of it, is not in fetch.allow.s3"),
+                Location::File(path) => format!("{} is not in a folder of fetch.allow.file", path.display()),
+                Location::Http(url) => format!("{} is not in fetch.allow.http", allow::origin(url)),
+            };
+            return Err(GetError::Rejected(Rejection::new(Stage::Fetch, Reason::ForbiddenLocation, what)));
+        };
+        let first = (&reference.location, grant);
+        let or_else = reference.or_else.as_ref().and_then(|l| Some((l, self.allow.grant(l, trusted)?)));
+        let mut errand = Errand {
+            fetcher: self,
+            reference,
+            partition,
+            intake: Intake::new(self.pool.clone(), self.config.max_bytes.0, self.config.timeout.0),
+            trouble: None,
+            waiting: None,
+        };
+        loop {
+            let mut answer = errand.settle(&first).await?;
+            if let (Err(NotThere::Missing(_) | NotThere::Denied(_)), Some(other)) = (&answer, &or_else) {
+                // S3 answers 403 for a missing key, too, where the role may not list. What the first answered stays the answer.
+                match errand.settle(other).await? {
+                    Ok(body) => return Ok(body),
+                    Err(NotThere::Denied(said)) if matches!(answer, Err(NotThere::Missing(_))) => answer = Err(NotThere::Missing(said)),
+                    Err(_) => {}
+                }
+            }
+            match answer {
+                Ok(body) => return Ok(body),
+                Err(NotThere::Missing(said)) => return Err(reject(Reason::NotFound, said)),
+                // Returns if the place turned out to work, and then the object gets another chance.
+                Err(NotThere::Denied(said)) => self.denied(first.0, &first.1, said).await?,
             }
         }
     }
 
-    fn kind(&self) -> &'static str {
-        self.0
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1.as_str()) {
-            ("file", _) => f.write_str("the file system"),
-            ("s3", bucket) => write!(f, "s3://{bucket}"),
-            (_, host) => write!(f, "the host {host}"),
-        }
-    }
-}
-
-/// What an item may read, found out before anything is asked.
-struct Permit {
-    grant: Grant,
-    root: Option<PathBuf>,
-}
-
-/// Fetches for a whole worker.
-pub struct Fetcher {
-    config: config::Fetch,
-    store: config::S3,
-    allow: Arc<Allow>,
-    client: OnceCell<Client>,
-    http: Http,
-    bodies: Pool,
-    slots: Semaphore,
-    partitions: Mutex<HashMap<Partition, Arc<Semaphore>>>,
-    judge: Judge,
-}
-
-impl Fetcher {
-    /// A fetcher that draws on `bodies` for memory.
-    pub async fn new(config: config::Fetch, store: config::S3, bodies: Pool) -> Result<Self> {
-        let allow = Arc::new(Allow::new(&config.allow)?);
-        Ok(Self {
-            http: Http::new(allow.clone(), config.timeout.0)?,
-            slots: Semaphore::new(config.concurrency.max(1)),
-            client: OnceCell::new(),
-            partitions: Mutex::default(),
-            judge: Judge::default(),
-            allow,
-            config,
-            store,
-            bodies,
-        })
+    /// The places that items wait for now, for health.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        self.state().waiting(Instant::now())
     }
 
-    /// Places of which nothing succeeds: name, since when, and the last that was heard.
-    pub fn waiting(&self) -> Vec<(Place, Instant, String)> {
-        self.judge.waiting()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Gets the bytes, however long that takes while it is not the item's fault. `trusted` references were named by the user, and go past `fetch.allow`.
-    pub async fn get(&self, reference: &ImageRef, trusted: bool, partition: &Partition) -> Result<Body, GetError> {
-        let mut location = &reference.location;
-        let mut other = reference.or_else.as_ref();
-        let mut if_match = reference.etag.as_deref();
-        let mut permit = self.permit(location, trusted)?;
-        let mut place = Place::of(location);
-        let (mut attempts, mut first_failure, mut refused, mut pauses) = (0u32, None, false, 0u32);
-        loop {
-            let failure = match self.attempt(reference, location, if_match, trusted, &permit, partition).await {
-                Ok(Answer { bytes, etag, version, memory }) => {
-                    self.judge.success(&place, Instant::now());
-                    return Ok(Body { bytes, location: location.clone(), etag, version, memory });
-                }
-                Err(failure) => failure,
-            };
-            let now = Instant::now();
-            let pause = match failure {
-                Failure::Rejected(rejection) => {
-                    if rejection.reason != Reason::ForbiddenLocation {
-                        self.judge.success(&place, now);
-                    }
-                    return Err(GetError::Rejected(rejection));
-                }
-                Failure::Missing(detail) => {
-                    self.judge.success(&place, now);
-                    let Some(second) = other.take() else { return Err(GetError::Rejected(rejection(Reason::NotFound, detail))) };
-                    // The other reading of an ambiguous key.
-                    permit = self.permit(second, trusted)?;
-                    place = Place::of(second);
-                    location = second;
-                    continue;
-                }
-                Failure::MissingPlace(detail) if permit.grant == Grant::Wildcard => {
-                    return Err(GetError::Rejected(rejection(Reason::NotFound, detail)));
-                }
-                Failure::MissingPlace(detail) | Failure::Fatal(detail) => return Err(GetError::Fatal(Error::failed(detail))),
-                Failure::Changed => match self.config.on_changed {
-                    OnChanged::Supersede => return Err(GetError::Skipped(Skip::Superseded)),
-                    OnChanged::Reject => {
-                        return Err(GetError::Rejected(rejection(
-                            Reason::Changed,
-                            "the object is no longer the one that the reference names",
-                        )));
-                    }
-                    OnChanged::Current => {
-                        if_match = None;
-                        continue;
-                    }
-                },
-                Failure::Denied(detail) => {
-                    let new = !std::mem::replace(&mut refused, true);
-                    if new && self.is_open(location).await {
-                        self.judge.success(&place, Instant::now());
-                    }
-                    match self.judge.refusal(&place, new, Instant::now()) {
-                        Refusal::Reject => return Err(GetError::Rejected(rejection(Reason::AccessDenied, detail))),
-                        Refusal::Fatal if permit.grant == Grant::Wildcard => {
-                            return Err(GetError::Rejected(rejection(Reason::AccessDenied, detail)));
-                        }
-                        Refusal::Fatal => {
-                            return Err(GetError::Fatal(Error::failed(format!(
-                                "{place} refuses everything ({detail}); check the credentials' rights (s3:GetObject) and the bucket's policy"
-                            ))));
-                        }
-                        Refusal::Hold => Duration::from_secs(1),
-                    }
-                }
-                Failure::Retry { detail, throttled, after } => {
-                    attempts += u32::from(!throttled);
-                    let first = *first_failure.get_or_insert(now);
-                    let exhausted = attempts >= self.config.attempts && now.saturating_duration_since(first) >= self.config.give_up.0;
-                    self.judge.failure(&place, &detail, now, attempts >= self.config.attempts || throttled);
-                    if exhausted && !throttled && self.judge.verdict(&place, permit.grant, first) == Verdict::Reject {
-                        let detail = format!("{detail}; {attempts} attempts in {} s", first.elapsed().as_secs());
-                        return Err(GetError::Rejected(rejection(Reason::Unavailable, detail)));
-                    }
-                    pauses += 1;
-                    after.unwrap_or_default().max(backoff(pauses))
-                }
-            };
-            tokio::time::sleep(pause).await;
+    fn backend(&self, location: &Location) -> &dyn Fetch {
+        match location {
+            Location::S3 { .. } => self.s3.as_ref(),
+            Location::File(_) => self.file.as_ref(),
+            Location::Http(_) => self.http.as_ref(),
         }
     }
 
-    fn permit(&self, location: &Location, trusted: bool) -> Result<Permit, GetError> {
-        if trusted {
-            return Ok(Permit { grant: Grant::Named, root: None });
+    async fn attempt(&self, ask: &Ask<'_>, partition: &Partition) -> Result<Body, FetchError> {
+        let _slot = self.slots.acquire(partition).await;
+        let backend = self.backend(ask.location);
+        let mut result = backend.fetch(ask).await;
+        while matches!(result, Err(FetchError::Again)) {
+            result = backend.fetch(ask).await;
         }
-        let (permit, name) = match location {
-            Location::S3 { bucket, key } => (self.allow.s3(bucket, key).map(|grant| Permit { grant, root: None }), "s3"),
-            Location::File(path) => (self.allow.root(path).map(|root| Permit { grant: Grant::Named, root: Some(root) }), "file"),
-            Location::Http(url) => (self.allow.http(url).map(|grant| Permit { grant, root: None }), "http"),
+        ask.intake.release();
+        let there = match &result {
+            Ok(_) | Err(FetchError::Skipped(_)) => true,
+            // The store handed the object out; it is only not what we want.
+            Err(FetchError::Rejected(r)) => matches!(r.reason, Reason::TooLarge | Reason::Changed | Reason::Empty),
+            Err(_) => false,
         };
-        permit.ok_or_else(|| {
-            GetError::Rejected(rejection(Reason::ForbiddenLocation, format!("fetch.allow.{name} does not name this location")))
-        })
-    }
-
-    async fn attempt(
-        &self,
-        reference: &ImageRef,
-        location: &Location,
-        if_match: Option<&str>,
-        trusted: bool,
-        permit: &Permit,
-        partition: &Partition,
-    ) -> Result<Answer, Failure> {
-        // First the partition's own share, so that one partition's stuck items cannot take every slot.
-        let share = self.share(partition);
-        let closed = |_| Failure::Fatal("the fetcher is closed".into());
-        let _own = share.acquire().await.map_err(closed)?;
-        let _slot = self.slots.acquire().await.map_err(closed)?;
-        let bound = Read::new(&self.bodies, self.config.max_bytes.0, self.config.timeout.0);
-        let version = reference.version.as_deref();
-        match location {
-            Location::S3 { bucket, key } => s3::fetch(self.client().await, bucket, key, version, if_match, &bound).await,
-            Location::File(path) => file::fetch(path, permit.root.as_deref(), &bound).await,
-            Location::Http(url) => self.http.fetch(url, trusted, if_match, &bound).await,
+        if there {
+            let over = self.state().succeeded(ask.grant, ask.location, Instant::now());
+            if let Some(after) = over {
+                tracing::info!(place = %ask.grant.place.0, "works again after {:.0?}", after);
+            }
+            self.readable.notify_waiters();
         }
+        result
     }
 
-    async fn client(&self) -> &Client {
-        self.client.get_or_init(|| store::s3_client(&self.store)).await
+    /// Whether, since `since`, something succeeded by the yardstick of `grant`; what succeeded last is tried again if need be, so that the last
+    /// item of a bucket does not wait for ever for neighbours.
+    async fn others_succeed(&self, grant: &Grant, since: Instant, partition: &Partition) -> bool {
+        let sample = {
+            let state = self.state();
+            if state.alive_since(grant, since) {
+                return true;
+            }
+            state.sample(grant)
+        };
+        let Some((location, its_grant)) = sample else { return false };
+        let intake = Intake::new(self.pool.clone(), self.config.max_bytes.0, self.config.timeout.0);
+        let ask = Ask { location: &location, etag: None, version: None, grant: &its_grant, intake: &intake };
+        let _ = self.attempt(&ask, partition).await;
+        self.state().alive_since(grant, since)
     }
 
-    /// Whether the place of a refused object surely lets others through.
-    async fn is_open(&self, location: &Location) -> bool {
-        match location {
-            Location::S3 { bucket, .. } => s3::bucket_is_open(self.client().await, bucket).await.unwrap_or(false),
-            _ => false,
+    /// Finds out whether a 403 is of this object alone. Returns when the object should be asked for again.
+    async fn denied(&self, location: &Location, grant: &Grant, said: String) -> Result<(), GetError> {
+        let mut hasher = DefaultHasher::new();
+        location.hash(&mut hasher);
+        let item = hasher.finish();
+        let since = Instant::now();
+        let mut waiting: Option<WaitGuard<'_>> = None;
+        loop {
+            let changed = self.readable.notified();
+            let (denial, known) = {
+                let mut state = self.state();
+                // Once held, the object is asked for again as soon as anything else of the place was readable.
+                let known = waiting.is_some() && state.alive_since(grant, since);
+                (state.denied(grant, item, Instant::now()), known)
+            };
+            match denial {
+                _ if known => return Ok(()),
+                Denial::Own => return Err(reject(Reason::AccessDenied, said)),
+                Denial::All => {
+                    let place = &grant.place.0;
+                    let next =
+                        "let the worker's credentials read it (for a bucket: s3:GetObject on its objects), or correct the references";
+                    return Err(GetError::Fatal(Error::failed(format!("403 for everything in {place}: {next} ({said})"))));
+                }
+                Denial::Probe => {
+                    let readable =
+                        tokio::time::timeout(self.config.timeout.0, self.backend(location).probe(location)).await.unwrap_or(false);
+                    self.state().probed(&grant.place, readable);
+                }
+                Denial::Hold(until) => {
+                    WaitGuard::note(&mut waiting, self, grant, since, &said);
+                    let _ = tokio::time::timeout_at(until.into(), changed).await;
+                }
+            }
         }
-    }
-
-    fn share(&self, partition: &Partition) -> Arc<Semaphore> {
-        let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = partitions.get(partition) {
-            return share.clone();
-        }
-        // A single partition gets everything; of several none gets more than half.
-        let listing = partition.partition == 0 && partitions.is_empty();
-        let size = if listing { self.config.concurrency } else { self.config.concurrency.div_ceil(2) };
-        let share = Arc::new(Semaphore::new(size.max(1)));
-        partitions.insert(partition.clone(), share.clone());
-        share
     }
 }
 
-/// Exponential, from 200 ms to 30 s, with full jitter (Brooker, "Exponential backoff and jitter", 2015) over its upper half.
-fn backoff(attempt: u32) -> Duration {
-    let ceiling = Duration::from_millis(200).saturating_mul(1 << attempt.min(10)).min(MAX_PAUSE);
-    ceiling.mul_f64(0.5 + 0.5 * rand::random::<f64>())
+fn reject(reason: Reason, detail: String) -> GetError {
+    GetError::Rejected(Rejection::new(Stage::Fetch, reason, detail))
 }
 
-#[cfg(test)]
-mod tests;
+/// The object is not to be had where it was looked for.
+enum NotThere {
+    Missing(String),
+    Denied(String),
+}
+
+/// What an item has gone through so far.
+struct Trouble {
+    first: Instant,
+    /// Failed attempts.
+    rounds: u32,
+    /// Those of them that count against the item.
+    counted: u32,
+}
+
+/// One item on its way to its bytes.
+struct Errand<'a> {
+    fetcher: &'a Fetcher,
+    reference: &'a ImageRef,
+    partition: &'a Partition,
+    intake: Intake,
+    trouble: Option<Trouble>,
+    waiting: Option<WaitGuard<'a>>,
+}
+
+impl<'a> Errand<'a> {
+    /// Tries one location until its answer is final.
+    async fn settle(&mut self, (location, grant): &(&Location, Grant)) -> Result<Result<Body, NotThere>, GetError> {
+        loop {
+            let (etag, version) = (self.reference.etag.as_deref(), self.reference.version.as_deref());
+            let ask = Ask { location, etag, version, grant, intake: &self.intake };
+            match self.fetcher.attempt(&ask, self.partition).await {
+                Ok(body) => return Ok(Ok(body)),
+                Err(FetchError::Missing(said)) => return Ok(Err(NotThere::Missing(said))),
+                Err(FetchError::Denied(said)) => return Ok(Err(NotThere::Denied(said))),
+                Err(FetchError::Rejected(rejection)) => return Err(GetError::Rejected(rejection)),
+                Err(FetchError::Skipped(skip)) => return Err(GetError::Skipped(skip)),
+                Err(FetchError::Fatal(text)) => return Err(GetError::Fatal(Error::failed(text))),
+                Err(FetchError::Again) => {}
+                Err(FetchError::Retry { detail, throttled, retry_after }) => self.pause(grant, detail, throttled, retry_after).await?,
+            }
+        }
+    }
+
+    /// After a failure that may pass: gives up, or waits for the next attempt. No slot is held meanwhile.
+    async fn pause(&mut self, grant: &Grant, detail: String, throttled: bool, retry_after: Option<Duration>) -> Result<(), GetError> {
+        let now = Instant::now();
+        let config = &self.fetcher.config;
+        let trouble = self.trouble.get_or_insert(Trouble { first: now, rounds: 0, counted: 0 });
+        trouble.rounds += 1;
+        // A stranger's host could throttle for ever; a place that the user named is waited for.
+        let counts = !(throttled && grant.named);
+        trouble.counted += u32::from(counts);
+        let (first, rounds, spent) =
+            (trouble.first, trouble.rounds, trouble.counted >= config.attempts && now - trouble.first >= config.give_up.0);
+        tracing::debug!(place = %grant.place.0, attempt = rounds, throttled, "fetching failed: {detail}");
+        if counts && spent && self.fetcher.others_succeed(grant, first, self.partition).await {
+            let detail = format!("{detail} ({rounds} attempts in {:.0?}, while others succeed)", first.elapsed());
+            return Err(reject(Reason::Unavailable, detail));
+        }
+        if rounds >= OUTAGE_AFTER && !self.fetcher.state().alive_since(grant, first) {
+            WaitGuard::note(&mut self.waiting, self.fetcher, grant, first, &detail);
+        } else {
+            self.waiting = None;
+        }
+        tokio::time::sleep(pause(rounds).max(retry_after.unwrap_or_default())).await;
+        Ok(())
+    }
+}
+
+/// The pause after failure number `round`, from 1: doubling up to its bound, the upper half of it random so that workers do not march in step.
+fn pause(round: u32) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1 << round.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+    full.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// An error and its causes.
+fn causes<'a>(error: &'a (dyn std::error::Error + 'static)) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |e| e.source())
+}
+
+/// Reads a Retry-After header: seconds, or a date.
+fn retry_after(value: Option<&str>) -> Option<Duration> {
+    let value = value?.trim();
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (chrono::DateTime::parse_from_rfc2822(value).ok()?.to_utc() - chrono::Utc::now()).to_std().unwrap_or_default(),
+    };
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
+/// An item that waits for a place; dropped, it waits no longer.
+struct WaitGuard<'a> {
+    fetcher: &'a Fetcher,
+    place: Place,
+    item: u64,
+}
+
+impl<'a> WaitGuard<'a> {
+    /// Makes the item wait for the place if it does not yet, and says so in the log, at a bounded rate.
+    fn note(guard: &mut Option<Self>, fetcher: &'a Fetcher, grant: &Grant, since: Instant, detail: &str) {
+        let now = Instant::now();
+        let same = guard.take().filter(|g| g.place == grant.place);
+        let guard = guard.insert(same.unwrap_or_else(|| Self {
+            fetcher,
+            place: grant.place.clone(),
+            item: fetcher.waiters.fetch_add(1, Ordering::Relaxed),
+        }));
+        let due = fetcher.state().waits(grant, guard.item, since, detail, now);
+        if due {
+            let for_ = now.saturating_duration_since(since);
+            tracing::warn!(place = %grant.place.0, "nothing succeeds for {for_:.0?}; waiting until it works again: {detail}");
+        }
+    }
+}
+
+impl Drop for WaitGuard<'_> {
+    fn drop(&mut self) {
+        self.fetcher.state().leaves(&self.place, self.item);
+    }
+}

@@ -9,7 +9,7 @@ pub enum Outcome {
     /// It was labelled.
     Record(Box<Record>),
     /// Its object was deleted and the pipeline forwards that as a null value under the record's key.
-    Tombstone(ImageRef),
+    Tombstone(Box<ImageRef>),
     /// It cannot be labelled, for a reason that will not go away.
     Rejected(Rejection),
     /// It asked for nothing.

@@ -98,7 +98,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             ComputeConfig {
                 threads: threads(parts.threads),
                 batch: parts.batch,
-                limits: Limits { max_pixels: parts.fetch.max_pixels.0, timeout: parts.decode.timeout.0, exif: parts.decode.exif },
+                limits: Limits::new(&parts.fetch, &parts.decode, &loaded.file.preprocess),
                 preprocess: loaded.file.preprocess.clone(),
                 memory: memory.decode.clone(),
             },
@@ -108,7 +108,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             fatal_tx.clone(),
             stats.clone(),
         )?;
-        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone()).await?);
+        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone())?);
         let outlets = fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
         stages.push(tokio::spawn(fetching::run(fetcher, work_rx, outlets, cancel_fetches.clone())));
         compute = Some(pool);

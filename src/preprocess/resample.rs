@@ -1,135 +1,179 @@
-//! Pillow's antialiased resampling, to the bit.
+//! Pillow's antialiased resampling of 8-bit RGB, to the bit.
 //!
-//! The method is that of Pillow's `ImagingResample` for 8-bit channels: a separable filter stretched by the scale, coefficients in fixed point with 22
-//! fraction bits, rows first, and a rounding to 8 bits between the two passes. Libraries of the same method differ by a bit or two in the coefficients,
-//! which is enough to turn the best label of pictures on the edge between two: hence our own. Output pixels do not depend on each other, so
-//! only those that the crop keeps are computed.
-
-use std::ops::Range;
+//! The method is that of Pillow's `Resample.c` (two passes, across first, weights in fixed point with 22 bits, 8-bit pixels between the passes).
+//! It is here, and not a library's, because a library's weights have fewer bits: on busy pictures its pixels differ from torchvision's by a tenth of
+//! a level on average. And of a picture of any shape only that part is computed which the crop shows.
 
 use crate::config::Interpolation;
 
-/// Fraction bits of a coefficient: 8 bits for the pixel and 2 for the overshoot of a bicubic leave 22 of 32.
 const BITS: u32 = 32 - 8 - 2;
+const HALF: i32 = 1 << (BITS - 1);
 
-/// The source pixels that make one output pixel, and their weights.
-struct Taps {
-    first: usize,
-    weights: Range<usize>,
+/// The weights of the source pixels for a run of target pixels along one axis.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
+    /// First source pixel and number of source pixels of each target pixel.
+    spans: Vec<(usize, usize)>,
+    /// All the weights, `stride` for each target pixel.
+    values: Vec<i32>,
+    stride: usize,
 }
 
-/// The weights along one axis.
-struct Axis {
-    taps: Vec<Taps>,
-    weights: Vec<i32>,
-}
-
-/// Buffers that are kept from picture to picture.
-#[derive(Default)]
-pub struct Resampler {
-    rows: Vec<u8>,
-    sums: Vec<i32>,
-}
-
-/// A picture of 8-bit RGB.
-pub struct Source<'a> {
-    /// `3 * width * height` bytes.
-    pub rgb: &'a [u8],
-    /// Pixels across.
-    pub width: usize,
-    /// Pixels down.
-    pub height: usize,
-}
-
-impl Resampler {
-    /// Resizes `from` to `size` (width, height) and gives the pixels of `columns` x `rows` of the result, row by row, in `out`.
-    pub fn resize(
-        &mut self,
-        from: &Source,
-        size: (usize, usize),
-        filter: Interpolation,
-        columns: Range<usize>,
-        rows: Range<usize>,
-        out: &mut Vec<u8>,
-    ) {
-        out.clear();
-        let across = Axis::new(from.width, size.0, filter, columns);
-        let down = Axis::new(from.height, size.1, filter, rows);
-        let (Some(first), Some(last)) = (down.taps.first(), down.taps.last()) else { return };
-        // Only the source rows that some output row needs.
-        let needed = first.first..last.first + last.weights.len();
-        let stride = 3 * across.taps.len();
-        self.rows.clear();
-        self.rows.reserve(stride * needed.len());
-        for y in needed.clone() {
-            let row = &from.rgb[3 * from.width * y..3 * from.width * (y + 1)];
-            // Pillow leaves a pass out that changes nothing; here its weights are 1 and it copies.
-            for tap in &across.taps {
-                let mut sum = [1 << (BITS - 1); 3];
-                let weights = &across.weights[tap.weights.clone()];
-                for (pixel, weight) in row[3 * tap.first..].chunks_exact(3).zip(weights) {
-                    for (sum, value) in sum.iter_mut().zip(pixel) {
-                        *sum += i32::from(*value) * weight;
-                    }
-                }
-                self.rows.extend(sum.map(clip));
-            }
-        }
-        out.reserve(stride * down.taps.len());
-        for tap in &down.taps {
-            self.sums.clear();
-            self.sums.resize(stride, 1 << (BITS - 1));
-            for (n, weight) in down.weights[tap.weights.clone()].iter().enumerate() {
-                let at = (tap.first - needed.start + n) * stride;
-                for (sum, value) in self.sums.iter_mut().zip(&self.rows[at..at + stride]) {
-                    *sum += i32::from(*value) * weight;
-                }
-            }
-            out.extend(self.sums.iter().map(|sum| clip(*sum)));
-        }
+/// How wide a filter is, in pixels of the larger of source and target, to each side.
+fn support(filter: Interpolation) -> f64 {
+    match filter {
+        Interpolation::Bilinear => 1.0,
+        Interpolation::Bicubic => 2.0,
     }
 }
 
-fn clip(sum: i32) -> u8 {
-    (sum >> BITS).clamp(0, 255) as u8
+fn filter(kind: Interpolation, x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    match kind {
+        Interpolation::Bilinear if x < 1.0 => 1.0 - x,
+        Interpolation::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        _ => 0.0,
+    }
+}
+
+/// Most source pixels that one target pixel may draw on.
+pub(super) fn taps(kind: Interpolation, source: u32, target: u64) -> usize {
+    let scale = (f64::from(source) / target as f64).max(1.0);
+    (support(kind) * scale).ceil() as usize * 2 + 1
+}
+
+impl Weights {
+    /// The weights of target pixels `from..from + length` of `target`, when `source` pixels become `target`.
+    fn fill(&mut self, kind: Interpolation, source: u32, target: u64, from: u64, length: usize) {
+        let scale = f64::from(source) / target as f64;
+        let widening = scale.max(1.0);
+        let support = support(kind) * widening;
+        let step = 1.0 / widening;
+        self.stride = taps(kind, source, target).min(source as usize);
+        self.spans.clear();
+        self.values.clear();
+        let mut exact = Vec::with_capacity(self.stride);
+        for i in 0..length {
+            let centre = ((from + i as u64) as f64 + 0.5) * scale;
+            // The conversions truncate and saturate: what is below 0 becomes 0.
+            let first = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(source as usize);
+            exact.clear();
+            exact.extend((first..end).map(|x| filter(kind, (x as f64 - centre + 0.5) * step)));
+            let sum: f64 = exact.iter().sum();
+            let sum = if sum == 0.0 { 1.0 } else { sum };
+            self.spans.push((first, exact.len()));
+            self.values.extend(exact.iter().map(|w| {
+                let fixed = w / sum * f64::from(1 << BITS);
+                (fixed + if fixed < 0.0 { -0.5 } else { 0.5 }) as i32
+            }));
+            self.values.resize(self.spans.len() * self.stride, 0);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        self.spans.iter().zip(self.values.chunks(self.stride.max(1))).map(|(&(first, count), values)| (first, &values[..count]))
+    }
+
+    /// First source pixel of all, and the one after the last.
+    fn extent(&self) -> (usize, usize) {
+        let first = self.spans.first().map_or(0, |s| s.0);
+        (first, self.spans.iter().map(|s| s.0 + s.1).max().unwrap_or(first).max(first))
+    }
+}
+
+/// One axis: `source` pixels become `target`, of which `length` from `from` on are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Axis {
+    pub(super) source: u32,
+    pub(super) target: u64,
+    pub(super) from: u64,
+    pub(super) length: usize,
 }
 
 impl Axis {
-    fn new(from: usize, to: usize, filter: Interpolation, kept: Range<usize>) -> Self {
-        let scale = from as f64 / to as f64;
-        let stretch = scale.max(1.0);
-        let reach = match filter {
-            Interpolation::Bilinear => 1.0,
-            Interpolation::Bicubic => 2.0,
-        } * stretch;
-        let mut axis = Self { taps: Vec::with_capacity(kept.len()), weights: Vec::new() };
-        let mut exact = Vec::new();
-        for place in kept {
-            let centre = (place as f64 + 0.5) * scale;
-            let first = (centre - reach + 0.5).max(0.0) as usize;
-            let end = ((centre + reach + 0.5) as usize).min(from);
-            exact.clear();
-            exact.extend((first..end).map(|x| weight(filter, (x as f64 - centre + 0.5) / stretch)));
-            let sum: f64 = exact.iter().sum();
-            let begin = axis.weights.len();
-            axis.weights.extend(exact.iter().map(|w| {
-                let scaled = if sum == 0.0 { *w } else { w / sum } * f64::from(1 << BITS);
-                (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i32
-            }));
-            axis.taps.push(Taps { first, weights: begin..axis.weights.len() });
-        }
-        axis
+    fn changes(&self) -> bool {
+        u64::from(self.source) != self.target
+    }
+
+    /// Most source pixels that are drawn on, all in all.
+    pub(super) fn reach(&self, kind: Interpolation) -> usize {
+        let scale = f64::from(self.source) / self.target as f64;
+        ((self.length as f64 * scale).ceil() as usize).saturating_add(taps(kind, self.source, self.target)).min(self.source as usize)
     }
 }
 
-/// The triangle, and Keys' cubic with a = -0.5 (Keys, 1981).
-fn weight(filter: Interpolation, x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    match filter {
-        Interpolation::Bilinear => (1.0 - x).max(0.0),
-        Interpolation::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-        Interpolation::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-        Interpolation::Bicubic => 0.0,
+/// The buffers of [`Resampler::run`], used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Resampler {
+    weights: Weights,
+    between: Vec<u8>,
+    sums: Vec<i32>,
+    made: Vec<u8>,
+}
+
+impl Resampler {
+    /// The wanted part of the resized picture: `y.length` rows of `x.length` RGB pixels.
+    pub(super) fn run(&mut self, rgb: &[u8], kind: Interpolation, x: Axis, y: Axis) -> &[u8] {
+        let width = x.source as usize * 3;
+        let row = x.length * 3;
+        // Down, only the rows that the second pass will look at.
+        let vertical = y.changes();
+        let (top, bottom) = if vertical {
+            self.weights.fill(kind, y.source, y.target, y.from, y.length);
+            self.weights.extent()
+        } else {
+            (y.from as usize, y.from as usize + y.length)
+        };
+        let rows = rgb.chunks_exact(width).take(bottom).skip(top);
+        self.between.clear();
+        if x.changes() {
+            let mut across = Weights::default();
+            across.fill(kind, x.source, x.target, x.from, x.length);
+            for row in rows {
+                for (first, weights) in across.iter() {
+                    let mut sums = [HALF; 3];
+                    for (pixel, weight) in row[first * 3..].chunks_exact(3).zip(weights) {
+                        for c in 0..3 {
+                            sums[c] += i32::from(pixel[c]) * weight;
+                        }
+                    }
+                    self.between.extend(sums.map(level));
+                }
+            }
+        } else {
+            let start = x.from as usize * 3;
+            for r in rows {
+                self.between.extend_from_slice(&r[start..start + row]);
+            }
+        }
+        if !vertical {
+            return &self.between;
+        }
+        self.made.clear();
+        for (first, weights) in self.weights.iter() {
+            self.sums.clear();
+            self.sums.resize(row, HALF);
+            for (line, &weight) in self.between.chunks_exact(row.max(1)).skip(first - top).zip(weights) {
+                for (sum, &value) in self.sums.iter_mut().zip(line) {
+                    *sum += i32::from(value) * weight;
+                }
+            }
+            self.made.extend(self.sums.iter().map(|&sum| level(sum)));
+        }
+        &self.made
     }
+
+    /// Gives memory back that only an unusual picture needed.
+    pub(super) fn trim(&mut self, keep: usize) {
+        if self.between.capacity() > keep || self.weights.values.capacity() * size_of::<i32>() > keep {
+            *self = Self::default();
+        }
+    }
+}
+
+fn level(sum: i32) -> u8 {
+    (sum >> BITS).clamp(0, 255) as u8
 }

@@ -1,96 +1,122 @@
-//! From pixels to the network's input: torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize`.
+//! Resize, crop, scale, normalise: torchvision's evaluation transforms on Pillow's pixels.
 
-use std::ops::Range;
+use sha2::{Digest, Sha256};
 
-use super::resample::{Resampler, Source};
-use super::{Pixels, rejected};
-use crate::config::{Channels, Preprocess, ResizeMode};
-use crate::flow::{Reason, Rejection};
+use super::Decoded;
+use super::resample::{Axis, Resampler, taps};
+use crate::config::{Channels, Interpolation, Preprocess, ResizeMode};
 use crate::model::Tensor;
 
-/// Longest side of a resized picture. Only the crop is computed, but weights are kept for its whole reach.
-const MAX_SIDE: u64 = 1 << 24;
+/// Scratch memory that a preprocessor keeps between pictures; what is more goes back.
+const KEEP: usize = 8 << 20;
 
-/// Makes tensors, with buffers that are kept from picture to picture. One for each thread.
+/// Makes tensors of pictures: `Resize`, `CenterCrop`, `ToTensor`, `Normalize` of torchvision, on 8-bit pixels and with Pillow's antialiased
+/// filters (triangle; Catmull-Rom with a = -0.5). One for each worker thread: it reuses its buffers.
+#[derive(Debug)]
 pub struct Preprocessor {
     config: Preprocess,
+    /// What each 8-bit value becomes, for each channel of the tensor.
+    values: [[f32; 256]; 3],
     resampler: Resampler,
-    cut: Vec<u8>,
-    /// For each channel what each of the 256 values becomes, computed as torch does it: in 32 bits, one operation after the other.
-    table: [[f32; 256]; 3],
 }
 
 impl Preprocessor {
-    /// A maker of tensors by `config`.
+    /// Prepares for `config`.
     pub fn new(config: Preprocess) -> Self {
-        let mut table = [[0.0; 256]; 3];
-        for (channel, values) in table.iter_mut().enumerate() {
-            for (value, out) in values.iter_mut().enumerate() {
-                *out = (value as f32 / config.scale - config.mean[channel]) / config.std[channel];
+        Self { values: values(&config), config, resampler: Resampler::default() }
+    }
+
+    /// The tensor of `picture`: `[3, crop, crop]`, channels in the order of the configuration.
+    pub fn tensor(&mut self, picture: &Decoded) -> Tensor {
+        let crop = self.config.crop as usize;
+        let [x, y] = axes(&self.config, picture.width, picture.height);
+        let pixels = self.resampler.run(&picture.rgb, self.config.interpolation, x, y);
+        // Where the picture is smaller than the crop, torchvision pads with black, which is then normalised like any other pixel.
+        let (left, top) = ((crop - x.length) / 2, (crop - y.length) / 2);
+        let mut tensor: Vec<f32> = Vec::with_capacity(3 * crop * crop);
+        for (channel, values) in self.values.iter().enumerate() {
+            let sample = if self.config.channels == Channels::Bgr { 2 - channel } else { channel };
+            let padding = values[0];
+            tensor.resize(tensor.len() + top * crop, padding);
+            for row in pixels.chunks_exact(x.length * 3) {
+                let end = tensor.len() + crop;
+                tensor.resize(tensor.len() + left, padding);
+                tensor.extend(row.chunks_exact(3).map(|pixel| values[usize::from(pixel[sample])]));
+                tensor.resize(end, padding);
             }
+            tensor.resize((channel + 1) * crop * crop, padding);
         }
-        Self { config, resampler: Resampler::default(), cut: Vec::new(), table }
-    }
-
-    /// Bytes of one tensor.
-    pub fn tensor_bytes(&self) -> usize {
-        3 * (self.config.crop as usize).pow(2) * size_of::<f32>()
-    }
-
-    /// Width and height after `Resize`, for a picture of `width` x `height`.
-    pub fn resized_to(&self, width: u32, height: u32) -> (u64, u64) {
-        let side = u64::from(self.config.resize);
-        let (width, height) = (u64::from(width.max(1)), u64::from(height.max(1)));
-        // torchvision: int(size * long / short)
-        match self.config.resize_mode {
-            ResizeMode::Exact => (side, side),
-            ResizeMode::Short if width <= height => (side, side * height / width),
-            ResizeMode::Short => (side * width / height, side),
-        }
-    }
-
-    /// The tensor of one picture. One so long and thin that its resized side would be beyond all measure is rejected.
-    pub fn tensor(&mut self, image: &Pixels) -> Result<Tensor, Rejection> {
-        let (width, height) = self.resized_to(image.width, image.height);
-        if width.max(height) > MAX_SIDE {
-            let detail = format!("{} x {} pixels become {width} x {height} when resized", image.width, image.height);
-            return Err(rejected(Reason::TooManyPixels, detail));
-        }
-        let (width, height) = (width as usize, height as usize);
-        let side = self.config.crop as usize;
-        let (columns, left) = cut(width, side);
-        let (rows, top) = cut(height, side);
-        let source = Source { rgb: &image.rgb, width: image.width as usize, height: image.height as usize };
-        let filter = self.config.interpolation;
-        self.resampler.resize(&source, (width, height), filter, columns.clone(), rows.clone(), &mut self.cut);
-        let mut values = Vec::with_capacity(3 * side * side);
-        let stride = 3 * columns.len();
-        for channel in 0..3 {
-            let table = &self.table[channel];
-            let from = match self.config.channels {
-                Channels::Rgb => channel,
-                Channels::Bgr => 2 - channel,
-            };
-            // What lies outside the picture is black, as torchvision pads it.
-            values.resize(values.len() + top * side, table[0]);
-            for row in self.cut.chunks_exact(stride) {
-                values.resize(values.len() + left, table[0]);
-                values.extend(row.iter().skip(from).step_by(3).map(|value| table[usize::from(*value)]));
-                values.resize(values.len() + side - left - columns.len(), table[0]);
-            }
-            values.resize((channel + 1) * side * side, table[0]);
-        }
-        Ok(Tensor { values, shape: [3, side, side] })
+        self.resampler.trim(KEEP);
+        Tensor { values: tensor, shape: [3, crop, crop] }
     }
 }
 
-/// The part of a side of `length` that a centred cut of `side` keeps, and how much of the cut lies before the picture. torchvision rounds half to even
-/// when it cuts (Python's `round`), and pads by the floor of half of what is missing.
-fn cut(length: usize, side: usize) -> (Range<usize>, usize) {
-    if length >= side {
-        let first = ((length - side) as f64 / 2.0).round_ties_even() as usize;
-        (first..first + side, 0)
-    } else {
-        (0..length, (side - length) / 2)
+/// torchvision's `Resize`: both sides, or the short one and the long one truncated.
+fn resized(config: &Preprocess, width: u32, height: u32) -> (u64, u64) {
+    let size = u64::from(config.resize);
+    if config.resize_mode == ResizeMode::Exact {
+        return (size, size);
     }
+    let (short, long) = (u64::from(width.min(height)), u64::from(width.max(height)));
+    // In floating point, as Python divides.
+    let long = (((size * long) as f64 / short as f64) as u64).max(1);
+    if width <= height { (size, long) } else { (long, size) }
+}
+
+/// What is wanted of the resized picture, across and down: torchvision's `CenterCrop`, whose start is rounded half to even.
+fn axes(config: &Preprocess, width: u32, height: u32) -> [Axis; 2] {
+    let (across, down) = resized(config, width, height);
+    let crop = u64::from(config.crop);
+    [(width, across), (height, down)].map(|(source, target)| {
+        let from = ((target.saturating_sub(crop)) as f64 / 2.0).round_ties_even() as u64;
+        Axis { source, target, from, length: target.min(crop) as usize }
+    })
+}
+
+/// Upper bound of the bytes that [`Preprocessor::tensor`] takes beside the picture.
+pub(super) fn scratch_bytes(config: &Preprocess, width: u32, height: u32) -> usize {
+    let [x, y] = axes(config, width, height);
+    let kind = config.interpolation;
+    let weights = |axis: Axis| (axis.length + 4).saturating_mul(taps(kind, axis.source, axis.target).min(axis.source as usize) * 4 + 16);
+    // Vectors that grow by themselves may be twice as large as what is in them.
+    let between = y.reach(kind).saturating_mul(x.length * 3).saturating_mul(2);
+    let made = x.length * (y.length * 3 * 2 + 3 * 4 * 2);
+    let tensor = 3 * (config.crop as usize).pow(2) * size_of::<f32>();
+    between
+        .saturating_add(made)
+        .saturating_add(tensor)
+        .saturating_add(weights(x).saturating_mul(2))
+        .saturating_add(weights(y).saturating_mul(2))
+}
+
+/// `(value / scale - mean) / std` in single precision, as torch computes it.
+fn values(config: &Preprocess) -> [[f32; 256]; 3] {
+    std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / config.scale - config.mean[c]) / config.std[c]))
+}
+
+/// SHA-256, in hexadecimal digits, over everything that decides which tensor a picture becomes. Two configurations that make the same tensors
+/// (as `scale: 255, mean: 0.5` and `scale: 1, mean: 127.5` may) have the same digest.
+pub fn digest(config: &Preprocess) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"lakelens.preprocess.v1\0");
+    let (resize, mode) = match config.resize_mode {
+        ResizeMode::Short => (config.resize, b's'),
+        ResizeMode::Exact => (config.resize, b'e'),
+    };
+    let filter = match config.interpolation {
+        Interpolation::Bilinear => b'l',
+        Interpolation::Bicubic => b'c',
+    };
+    let order = match config.channels {
+        Channels::Rgb => b'r',
+        Channels::Bgr => b'b',
+    };
+    hash.update(resize.to_le_bytes());
+    hash.update(config.crop.to_le_bytes());
+    hash.update([mode, filter, order]);
+    for value in values(config).as_flattened() {
+        // Adding 0 makes -0 the same as 0.
+        hash.update((value + 0.0).to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -104,7 +104,8 @@ async fn inputs_of_all_kinds_are_chained_under_running_numbers() {
     std::fs::write(folder.path().join("refs.jsonl"), "{\"uri\":\"s3://b/k\"}\r\n\n  \ns3://b/a b\nlast").expect("written");
     let inputs = [at("d"), at("odd name.dat"), at("g/*.jpg"), at("refs.jsonl"), at("lit[1].jpg"), at("g/*"), at("g/*.txt")];
     let state = folder.path().join("state");
-    let mut source = start_inputs(&inputs, Some(&state), None, ListingOptions { buffer: 1 }).await.expect("started");
+    let mut source =
+        start_inputs(&inputs, Some(&state), None, ListingOptions { buffer: 1, ..ListingOptions::default() }).await.expect("started");
     let (_, all) = drain(&mut source).await;
     let keys: Vec<&str> = all.iter().map(|m| m.1.as_str()).collect();
     let g = at("g");
@@ -165,7 +166,8 @@ async fn a_paused_listing_waits_and_a_stopped_one_ends() {
     let folder = tempfile::tempdir().expect("a folder");
     let names: Vec<String> = (0..100).map(|n| format!("{n:03}.jpg")).collect();
     touch(folder.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut source = start(&listing(folder.path(), None), None, ListingOptions { buffer: 4 }).await.expect("started");
+    let mut source =
+        start(&listing(folder.path(), None), None, ListingOptions { buffer: 4, ..ListingOptions::default() }).await.expect("started");
     let partition = Partition::new(folder.path().to_string_lossy().as_ref(), 0);
     source.control.pause(&partition);
     let mut seen = 0;

@@ -48,7 +48,7 @@ impl Progress {
                 if terminal {
                     shown.set_message(text);
                     shown.tick();
-                } else if !quiet && ticks % 50 == 0 {
+                } else if !quiet && ticks.is_multiple_of(50) {
                     tracing::info!("{text}");
                 }
             }

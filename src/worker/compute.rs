@@ -276,8 +276,7 @@ impl Shared {
             Ok(header) => header,
             Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
         };
-        let tensor_bytes = preprocessor.tensor_bytes();
-        let needed = header.decode_bytes + tensor_bytes;
+        let needed = header.decode_bytes;
         if needed > self.config.memory.capacity() {
             let detail = format!(
                 "decoding {} x {} pixels of {} needs {} MiB, the memory budget leaves {} MiB for decoding; raise `memory`",
@@ -306,12 +305,9 @@ impl Shared {
             sha256: hex(&bytes),
         };
         drop((body.bytes, bytes, body.memory));
-        let tensor = match preprocessor.tensor(&image) {
-            Ok(tensor) => tensor,
-            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
-        };
+        let tensor = preprocessor.tensor(&image);
         drop(image);
-        memory.shrink(tensor_bytes);
+        memory.shrink(std::mem::size_of_val(tensor.values.as_slice()));
         let mut ready = envelope.map(|()| Ready { tensor, file });
         ready.memory = memory;
         Decoded::Ready(Box::new(ready))

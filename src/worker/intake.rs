@@ -41,7 +41,9 @@ impl Reading {
     fn outcome(self, parsed: &ParsedItem) -> Option<Outcome> {
         match parsed {
             ParsedItem::Image(_) => None,
-            ParsedItem::Deleted(reference) if self == Self::References(OnDelete::Tombstone) => Some(Outcome::Tombstone(reference.clone())),
+            ParsedItem::Deleted(reference) if self == Self::References(OnDelete::Tombstone) => {
+                Some(Outcome::Tombstone(Box::new(reference.clone())))
+            }
             ParsedItem::Deleted(_) => Some(Outcome::Skipped(Skip::Deleted)),
             ParsedItem::Skip(skip) => Some(Outcome::Skipped(*skip)),
             ParsedItem::Bad(detail) => Some(Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone()))),

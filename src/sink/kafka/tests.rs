@@ -100,7 +100,7 @@ async fn records_and_tombstones_lie_where_java_would_put_them() {
     let mut all: Vec<Delivery> = vectors.iter().enumerate().map(|(n, (key, _))| delivered(n as i64, key, key)).collect();
     let mut image = ImageRef::new(Location::S3 { bucket: "lake".into(), key: "a b.jpg".into() });
     image.id = Some("not the key".into());
-    all.push(delivery(6, Outcome::Tombstone(image)));
+    all.push(delivery(6, Outcome::Tombstone(Box::new(image))));
     all.push(delivered(7, "s3://lake/a b.jpg", "again"));
     all.push(delivery(8, Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, "passed over"))));
     for delivery in &all {
