@@ -15,7 +15,8 @@
 //! - YCbCr JPEG and lossy WebP differ by rounding: decoders agree to a few levels a pixel and no better.
 //!
 //! A truncated file is an error, as with Pillow; so is a JPEG without its end marker. Stricter than Pillow: entropy-coded JPEG data that cannot be
-//! decoded (Pillow goes on with noise), and a PNG chunk whose checksum is wrong.
+//! decoded (Pillow goes on with noise), a PNG chunk whose checksum is wrong, and a PNG without the beginning of its end chunk. Not supported, though
+//! Pillow reads them: arithmetic-coded JPEG, and JPEG compression inside TIFF.
 //!
 //! # Bounds
 //!

@@ -44,6 +44,10 @@ pub(super) fn png_size(bytes: &[u8]) -> Result<Size, Failure> {
 
 /// Reads a WebP's chunk headers.
 pub(super) fn webp_size(bytes: &[u8], watch: &Watch) -> Result<Size, Failure> {
+    let declared = bytes.get(4..8).and_then(<[u8]>::first_chunk).map_or(0, |n| u32::from_le_bytes(*n) as usize);
+    if declared.saturating_add(8) > bytes.len() {
+        return Err(Failure::corrupt(format!("the file is truncated: {} bytes of {}", bytes.len(), declared.saturating_add(8))));
+    }
     let decoder = WebPDecoder::new(Watched::new(bytes, watch)).map_err(Failure::decoding)?;
     let (width, height) = decoder.dimensions();
     // The decoder allocates what a lossy frame's own header says before it compares that with the canvas.
@@ -51,9 +55,15 @@ pub(super) fn webp_size(bytes: &[u8], watch: &Watch) -> Result<Size, Failure> {
     if largest_vp8(bytes.get(12..).unwrap_or_default()) > canvas {
         return Err(Failure::corrupt("a frame of the WebP is larger than its canvas"));
     }
-    // Lossless: RGBA and its RGB copy. Animated: the frame, its planes, the canvas, the copy.
-    let per_pixel = if decoder.has_animation() { 4 + 4 + 4 + 2 } else { 4 + 4 };
-    Ok(size(width, height, per_pixel, 2 * bytes.len() + (width as usize) * 64 + (8 << 20).min(16 * bytes.len())))
+    // Animated: the frame, its planes, the canvas, the copy. With alpha: RGBA, planes, alpha and what alpha is decoded in. Else lossless, which
+    // is decoded as RGBA and copied.
+    let per_pixel = match (decoder.has_animation(), decoder.color_type().has_alpha()) {
+        (true, _) => 4 + 4 + 4 + 2,
+        (false, true) => 4 + 2 + 1 + 4,
+        (false, false) => 4 + 3,
+    };
+    // Planes are made of whole blocks; compressed parts are copied; the code tables of lossless grow with the body.
+    Ok(size(width, height, per_pixel, 2 * bytes.len() + (width as usize + height as usize) * 64 + (8 << 20).min(16 * bytes.len())))
 }
 
 /// Pixels of the largest lossy frame among the chunks, those inside animation frames included.

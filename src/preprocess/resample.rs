@@ -108,7 +108,8 @@ impl Axis {
 /// The buffers of [`Resampler::run`], used again and again.
 #[derive(Debug, Default)]
 pub(super) struct Resampler {
-    weights: Weights,
+    across: Weights,
+    down: Weights,
     between: Vec<u8>,
     sums: Vec<i32>,
     made: Vec<u8>,
@@ -122,29 +123,29 @@ impl Resampler {
         // Down, only the rows that the second pass will look at.
         let vertical = y.changes();
         let (top, bottom) = if vertical {
-            self.weights.fill(kind, y.source, y.target, y.from, y.length);
-            self.weights.extent()
+            self.down.fill(kind, y.source, y.target, y.from, y.length);
+            self.down.extent()
         } else {
             (y.from as usize, y.from as usize + y.length)
         };
         let rows = rgb.chunks_exact(width).take(bottom).skip(top);
-        self.between.clear();
         if x.changes() {
-            let mut across = Weights::default();
-            across.fill(kind, x.source, x.target, x.from, x.length);
-            for row in rows {
-                for (first, weights) in across.iter() {
+            self.across.fill(kind, x.source, x.target, x.from, x.length);
+            self.between.resize((bottom - top) * row, 0);
+            for (from, to) in rows.zip(self.between.chunks_exact_mut(row)) {
+                for ((first, weights), to) in self.across.iter().zip(to.chunks_exact_mut(3)) {
                     let mut sums = [HALF; 3];
-                    for (pixel, weight) in row[first * 3..].chunks_exact(3).zip(weights) {
-                        for c in 0..3 {
-                            sums[c] += i32::from(pixel[c]) * weight;
-                        }
+                    for (pixel, weight) in from[first * 3..(first + weights.len()) * 3].chunks_exact(3).zip(weights) {
+                        sums[0] += i32::from(pixel[0]) * weight;
+                        sums[1] += i32::from(pixel[1]) * weight;
+                        sums[2] += i32::from(pixel[2]) * weight;
                     }
-                    self.between.extend(sums.map(level));
+                    (to[0], to[1], to[2]) = (level(sums[0]), level(sums[1]), level(sums[2]));
                 }
             }
         } else {
             let start = x.from as usize * 3;
+            self.between.clear();
             for r in rows {
                 self.between.extend_from_slice(&r[start..start + row]);
             }
@@ -152,23 +153,26 @@ impl Resampler {
         if !vertical {
             return &self.between;
         }
-        self.made.clear();
-        for (first, weights) in self.weights.iter() {
-            self.sums.clear();
-            self.sums.resize(row, HALF);
-            for (line, &weight) in self.between.chunks_exact(row.max(1)).skip(first - top).zip(weights) {
+        self.made.resize(y.length * row, 0);
+        self.sums.resize(row, 0);
+        for ((first, weights), to) in self.down.iter().zip(self.made.chunks_exact_mut(row)) {
+            self.sums.fill(HALF);
+            for (line, &weight) in self.between[(first - top) * row..].chunks_exact(row).zip(weights) {
                 for (sum, &value) in self.sums.iter_mut().zip(line) {
                     *sum += i32::from(value) * weight;
                 }
             }
-            self.made.extend(self.sums.iter().map(|&sum| level(sum)));
+            for (to, &sum) in to.iter_mut().zip(&self.sums) {
+                *to = level(sum);
+            }
         }
         &self.made
     }
 
     /// Gives memory back that only an unusual picture needed.
     pub(super) fn trim(&mut self, keep: usize) {
-        if self.between.capacity() > keep || self.weights.values.capacity() * size_of::<i32>() > keep {
+        let weights = self.across.values.capacity() + self.down.values.capacity();
+        if self.between.capacity() > keep || weights * size_of::<i32>() > keep {
             *self = Self::default();
         }
     }

@@ -33,18 +33,17 @@ impl Preprocessor {
         let pixels = self.resampler.run(&picture.rgb, self.config.interpolation, x, y);
         // Where the picture is smaller than the crop, torchvision pads with black, which is then normalised like any other pixel.
         let (left, top) = ((crop - x.length) / 2, (crop - y.length) / 2);
-        let mut tensor: Vec<f32> = Vec::with_capacity(3 * crop * crop);
-        for (channel, values) in self.values.iter().enumerate() {
-            let sample = if self.config.channels == Channels::Bgr { 2 - channel } else { channel };
-            let padding = values[0];
-            tensor.resize(tensor.len() + top * crop, padding);
-            for row in pixels.chunks_exact(x.length * 3) {
-                let end = tensor.len() + crop;
-                tensor.resize(tensor.len() + left, padding);
-                tensor.extend(row.chunks_exact(3).map(|pixel| values[usize::from(pixel[sample])]));
-                tensor.resize(end, padding);
+        let mut tensor = vec![0.0; 3 * crop * crop];
+        for (channel, (plane, values)) in tensor.chunks_exact_mut(crop * crop).zip(&self.values).enumerate() {
+            if (x.length, y.length) != (crop, crop) {
+                plane.fill(values[0]);
             }
-            tensor.resize((channel + 1) * crop * crop, padding);
+            let sample = if self.config.channels == Channels::Bgr { 2 - channel } else { channel };
+            for (to, from) in plane.chunks_exact_mut(crop).skip(top).zip(pixels.chunks_exact(x.length * 3)) {
+                for (to, pixel) in to[left..].iter_mut().zip(from.chunks_exact(3)) {
+                    *to = values[usize::from(pixel[sample])];
+                }
+            }
         }
         self.resampler.trim(KEEP);
         Tensor { values: tensor, shape: [3, crop, crop] }
