@@ -91,7 +91,7 @@ fn lossy_pictures_are_torchvisions_but_for_the_decoders_rounding() {
         assert!(largest <= 8.0 && mean < 0.6, "{}: largest {largest}, mean {mean}", case.file);
         worst = (worst.0.max(largest), worst.1.max(mean));
     }
-    println!("lossy: largest difference {}, largest mean {}", worst.0, worst.1);
+    eprintln!("lossy: largest difference {}, largest mean {}", worst.0, worst.1);
 }
 
 #[test]

@@ -122,8 +122,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    type Pairs = Vec<(i64, u32)>;
+
     /// Messages with gaps between their offsets and 0 to 3 items, and an order in which the items finish.
-    fn history() -> impl Strategy<Value = (Vec<(i64, u32)>, Vec<(i64, u32)>)> {
+    fn history() -> impl Strategy<Value = (Pairs, Pairs)> {
         proptest::collection::vec((1i64..4, 0u32..4), 1..30).prop_flat_map(|steps| {
             let mut offset = 100;
             let messages: Vec<(i64, u32)> = steps

@@ -1,5 +1,8 @@
 //! The command line as a user types it: real files, a real network, the real program.
 
+// An `unwrap` in a test is the assertion that it looks like.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::Path;

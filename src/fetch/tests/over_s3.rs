@@ -68,7 +68,7 @@ async fn a_real_server_answers_as_expected() {
     assert_eq!(reason(get(&fetcher, &object(&bucket, "large")).await), Reason::TooLarge);
     for odd in ["../plain.jpg", "deep/../plain.jpg", "deep//er/and/deeper.jpg", "plain.jpg/", "plain.jpg/x", &"x".repeat(1100)] {
         let result = get(&fetcher, &object(&bucket, odd)).await;
-        println!("{}: {:?}", &odd[..odd.len().min(30)], result.as_ref().map(|b| b.bytes.len()));
+        eprintln!("{}: {:?}", &odd[..odd.len().min(30)], result.as_ref().map(|b| b.bytes.len()));
         assert!(!matches!(result, Err(GetError::Fatal(_))), "{odd}: {result:?}");
     }
 
@@ -80,7 +80,7 @@ async fn a_real_server_answers_as_expected() {
     newer.etag = body.etag.clone();
     assert!(get(&fetcher, &newer).await.is_ok(), "the tag that the server itself gave");
     newer.version = Some("00000000-0000-0000-0000-000000000000".into());
-    println!("a version in a bucket without versions: {:?}", get(&fetcher, &newer).await.map(|b| b.bytes.len()));
+    eprintln!("a version in a bucket without versions: {:?}", get(&fetcher, &newer).await.map(|b| b.bytes.len()));
 
     let missing = object("no-such-bucket-here", "a");
     match get(&with(&["no-such-bucket-here/*"], OnChanged::Supersede), &missing).await {
@@ -90,14 +90,14 @@ async fn a_real_server_answers_as_expected() {
     assert_eq!(reason(get(&with(&["*"], OnChanged::Supersede), &missing).await), Reason::NotFound);
     for bad in ["UPPER_case", "a", "x/y", "..", "space bar"] {
         let result = get(&with(&["*"], OnChanged::Supersede), &object(bad, "a")).await;
-        println!("bucket {bad}: {result:?}");
+        eprintln!("bucket {bad}: {result:?}");
         assert!(matches!(result, Err(GetError::Rejected(_))), "{bad}: {result:?}");
     }
 
     for (key, secret) in [(key.as_str(), "wrong"), ("nobody", "wrong")] {
         let refused = S3Fetch::with_client(client(&endpoint, key, secret), OnChanged::Supersede);
         let result = get(&super::fetcher(config(&[&named], &[], &[]), Arc::new(refused), None), &object(&bucket, "plain.jpg")).await;
-        println!("wrong credentials: {result:?}");
+        eprintln!("wrong credentials: {result:?}");
         assert!(matches!(&result, Err(GetError::Fatal(e)) if !e.to_string().contains(secret)), "{result:?}");
     }
 }
