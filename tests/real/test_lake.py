@@ -228,7 +228,7 @@ def test_an_outage_is_waited_out_and_rejects_nothing(kafka, s3, bucket, lakelens
     worker = lakelens.start("run", config, "--until-idle", "2s")
     time.sleep(8)
     assert worker.poll() is None and kafka.read(topics["dead"]) == []
-    assert f"waiting for s3://{bucket}" in lakelens.log(worker)
+    assert "waiting until it works again" in lakelens.log(worker) and f"s3://{bucket}" in lakelens.log(worker)
     proxy.down = False
     lakelens.wait(worker, timeout=120)
     proxy.close()
