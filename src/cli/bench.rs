@@ -16,8 +16,8 @@ use crate::preprocess::bench::bench_decode;
 use crate::preprocess::{Limits, Preprocessor, decode, probe};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
-use crate::worker::coordinator::Bounds;
 use crate::worker::intake::Reading;
+use crate::worker::terms::Bounds;
 use crate::{Context, Error, Result, config, model};
 
 /// Measure this machine.

@@ -16,8 +16,8 @@ use crate::pipeline::{self, Parts};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
 use crate::telemetry::escape;
-use crate::worker::coordinator::Bounds;
 use crate::worker::intake::Reading;
+use crate::worker::terms::Bounds;
 use crate::{Context, Error, Result, model};
 
 /// Label a few drawn pictures with a seeded model: no server, no network.

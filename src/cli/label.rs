@@ -7,8 +7,8 @@ use crate::config::{self, ByteSize, Encoding, Normalize, OnDelete, Precision};
 use crate::pipeline::{self, Parts};
 use crate::sink::{Journal, Sink};
 use crate::source::{ListingOptions, listing};
-use crate::worker::coordinator::Bounds;
 use crate::worker::intake::Reading;
+use crate::worker::terms::Bounds;
 use crate::{Error, Result, model, store};
 
 /// Label files, folders, globs, s3://bucket/prefix, or - for references on stdin.

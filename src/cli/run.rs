@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::{Common, summary};
 use crate::config::{self, Span};
 use crate::pipeline::{self, assemble};
-use crate::worker::coordinator::Bounds;
+use crate::worker::terms::Bounds;
 use crate::{Error, Result};
 
 /// Run a pipeline: the worker.

@@ -14,8 +14,8 @@ use crate::format::json::{self, JsonForm};
 use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Which};
 use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
 use crate::source::{self, Control, ListingOptions, Progress, Source};
-use crate::worker::coordinator::Bounds;
 use crate::worker::intake::Reading;
+use crate::worker::terms::Bounds;
 use crate::{Error, Result, kafka, model, store};
 
 /// Time that `check --connect` waits for one server.

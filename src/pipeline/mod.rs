@@ -18,10 +18,11 @@ use crate::sink::Sink;
 use crate::source::Source;
 use crate::telemetry::{Progress, Stats};
 use crate::worker::compute::{Compute, ComputeConfig};
-use crate::worker::coordinator::{Bounds, Channels, Coordinator, Ending, Feed, Settings};
+use crate::worker::coordinator::Coordinator;
 use crate::worker::intake::Reading;
 use crate::worker::ledger::Ledger;
 use crate::worker::record::RecordForm;
+use crate::worker::terms::{Bounds, Channels, Ending, Feed, Settings};
 use crate::worker::{deliver, fetching};
 use crate::{Error, Result};
 

@@ -9,3 +9,4 @@ mod lane;
 pub mod ledger;
 pub mod record;
 mod reject_limit;
+pub mod terms;

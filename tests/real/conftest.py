@@ -47,6 +47,12 @@ class Kafka:
             producer.poll(0)
         assert producer.flush(30) == 0
 
+    def produce_at(self, topic, partition, values):
+        producer = confluent_kafka.Producer({"bootstrap.servers": BROKERS})
+        for value in values:
+            producer.produce(topic, value=value, partition=partition)
+        assert producer.flush(30) == 0
+
     def read(self, topic):
         """Everything in the topic now, committed transactions only."""
         consumer = confluent_kafka.Consumer(

@@ -257,3 +257,58 @@ def test_wrong_credentials_and_a_missing_topic_stop_the_worker(kafka, s3, bucket
     missing = lakelens.write("q.yaml", pipeline(topic, bucket, tiny, s3.meta.endpoint_url, {**topics, "labels": "no-such-topic"}))
     done = lakelens.run("run", missing, code=1)
     assert "no-such-topic" in done.stderr
+
+
+def test_a_killed_worker_loses_nothing(kafka, s3, bucket, lakelens, tiny):
+    objects = list(pictures.good(600, seed=6))
+    upload(s3, bucket, objects)
+    topic, topics = kafka.topic("refs", PARTITIONS), make_topics(kafka)
+    lakelens.run("enqueue", f"s3://{bucket}/", "--topic", topic, "--brokers", BROKERS)
+    config = pipeline(topic, bucket, tiny, s3.meta.endpoint_url, topics)
+    # A dead member is noticed after its session timeout, which is short here.
+    config = json.loads(config)
+    config["source"]["kafka"]["properties"] = {"session.timeout.ms": "6000"}
+    config["model"]["threads"] = 1
+    config = lakelens.write("p.yaml", json.dumps(config))
+    workers = [lakelens.start("run", config, "--until-idle", "8s") for _ in range(2)]
+    for victim in range(2):
+        seen = len(kafka.read(topics["labels"]))
+        deadline = time.monotonic() + 60
+        while len(kafka.read(topics["labels"])) < min(seen + 60, 500):
+            assert time.monotonic() < deadline, lakelens.log(workers[victim])
+        workers[victim].kill()
+        workers[victim].wait()
+        workers.append(lakelens.start("run", config, "--until-idle", "8s"))
+    for worker in workers[2:]:
+        lakelens.wait(worker, timeout=120)
+    wanted = {f"s3://{bucket}/{key}" for key, _ in objects}
+    assert {r["uri"] for r in records(kafka.read(topics["labels"]))} == wanted
+    assert {r["uri"] for r in records(kafka.read(topics["embeddings"]))} == wanted
+    assert kafka.read(topics["dead"]) == []
+
+
+def test_a_stuck_item_holds_up_its_own_partition_and_no_other(kafka, s3, bucket, lakelens, tiny):
+    proxy = Proxy(s3.meta.endpoint_url.removeprefix("http://"))
+    objects = list(pictures.good(200, seed=8))
+    upload(s3, bucket, objects)
+    topic, topics = kafka.topic("refs", 4), make_topics(kafka)
+    # The first item of partition 0 fails for longer than this test lasts; nobody may give it up before.
+    kafka.produce_at(topic, 0, [f"s3://{bucket}/bad/broken.jpg".encode()])
+    for n, (key, _) in enumerate(objects):
+        kafka.produce_at(topic, n % 4, [f"s3://{bucket}/{key}".encode()])
+    config = lakelens.write("p.yaml", pipeline(topic, bucket, tiny, proxy.endpoint, topics, fetch={"give_up": "10m"}))
+    worker = lakelens.start("run", config)
+    wanted = {f"s3://{bucket}/{key}" for n, (key, _) in enumerate(objects) if n % 4}
+    deadline = time.monotonic() + 60
+    while {r["uri"] for r in records(kafka.read(topics["labels"]))} != wanted:
+        assert time.monotonic() < deadline and worker.poll() is None, lakelens.log(worker)
+        time.sleep(0.5)
+    # The offsets of the others are committed, and partition 0's is not.
+    while kafka.committed(f"g-{topic}", topic, 4)[1:] != [50, 50, 50]:
+        assert time.monotonic() < deadline and worker.poll() is None, lakelens.log(worker)
+        time.sleep(0.5)
+    assert kafka.committed(f"g-{topic}", topic, 4)[0] <= 0 and kafka.read(topics["dead"]) == []
+    worker.terminate()
+    lakelens.wait(worker, timeout=60)
+    assert "handed back" in lakelens.log(worker)
+    proxy.close()
