@@ -8,8 +8,10 @@ use zune_jpeg::zune_core::bytestream::{ZByteIoError, ZByteReaderTrait, ZSeekFrom
 
 /// A decoder sees at most this much between two looks at the clock.
 const STEP: usize = 16 << 10;
-/// The JPEG reader looks at the clock once in so many reads.
+/// The JPEG reader looks at the clock once in so many reads, which are of a few bytes.
 const READS: u32 = 1 << 12;
+/// The others once in so many, which may be of a byte (BMP) or of a whole [`STEP`].
+const FILLS: u32 = 1 << 5;
 
 /// What the readers tell about one decoding.
 #[derive(Debug)]
@@ -38,10 +40,11 @@ impl Watch {
         self.past_end.get()
     }
 
-    fn tick(&self) -> bool {
-        let n = self.reads.get().wrapping_add(1);
-        self.reads.set(n);
-        if n.is_multiple_of(READS) { self.expired() } else { self.expired.get() }
+    /// Counts one read; looks at the clock at every one in `every`, the first included.
+    fn tick(&self, every: u32) -> bool {
+        let n = self.reads.get();
+        self.reads.set(n.wrapping_add(1));
+        if n.is_multiple_of(every) { self.expired() } else { self.expired.get() }
     }
 }
 
@@ -70,7 +73,7 @@ impl Read for Watched<'_> {
 
 impl BufRead for Watched<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.watch.tick() || self.watch.expired() {
+        if self.watch.tick(FILLS) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         let rest = self.cursor.fill_buf()?;
@@ -102,7 +105,7 @@ impl<'a> JpegBytes<'a> {
     }
 
     fn rest(&self) -> &'a [u8] {
-        if self.watch.tick() { &[] } else { self.bytes.get(self.at..).unwrap_or_default() }
+        if self.watch.tick(READS) { &[] } else { self.bytes.get(self.at..).unwrap_or_default() }
     }
 }
 
