@@ -1,0 +1,64 @@
+//! The arithmetic. Tensors are channels-last (`[n, h, w, c]`), seen through a *pitch*: the distance between two neighbouring pixels in elements, at
+//! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
+
+mod conv;
+mod reference;
+
+pub use conv::{Conv, ConvArgs};
+
+/// A convolution: of one image, independent of how many run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Channels of the input, a multiple of `groups`.
+    pub in_channels: usize,
+    /// Channels of the output, a multiple of `groups`.
+    pub out_channels: usize,
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Down and across.
+    pub stride: [usize; 2],
+    /// Down and across; 1 where the kernel is dense.
+    pub dilation: [usize; 2],
+    /// Zeros around the input: top, left, bottom, right.
+    pub pad: [usize; 4],
+    /// Groups; as many as there are channels is a depthwise convolution.
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// Height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        let along = |axis: usize| {
+            let padded = self.input[axis] + self.pad[axis] + self.pad[axis + 2];
+            let reach = (self.kernel[axis] - 1) * self.dilation[axis] + 1;
+            (padded.saturating_sub(reach)) / self.stride[axis] + usize::from(padded >= reach)
+        };
+        [along(0), along(1)]
+    }
+
+    /// Floating-point operations for one image: two for each multiply-add of the direct convolution.
+    pub fn flops(&self) -> u64 {
+        let [h, w] = self.output();
+        let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
+        2 * (h * w * self.out_channels * taps) as u64
+    }
+}
+
+/// What is done to each value after bias and residual were added.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// Between two bounds; ReLU6 is `Clamp(0, 6)`.
+    Clamp(f32, f32),
+    /// `x * sigmoid(x)`, also called swish.
+    Silu,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+    /// `x * clamp(x + 3, 0, 6) / 6`.
+    HardSwish,
+}
