@@ -58,7 +58,8 @@ pub fn client_config(
         )));
     }
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
+    // librdkafka's own `debug` contexts say what they say at this level.
+    config.set_log_level(if properties.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
     for (name, value) in defaults {
         config.set(*name, *value);
     }
@@ -135,6 +136,10 @@ impl Logger {
     }
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            tracing::debug!(target: "librdkafka", facility, "{text}");
+            return;
+        }
         let Some(kept_back) = self.admit(facility) else { return };
         match level {
             RDKafkaLogLevel::Emerg
@@ -144,8 +149,7 @@ impl Logger {
             | RDKafkaLogLevel::Warning => {
                 tracing::warn!(target: "librdkafka", facility, kept_back, "{text}")
             }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", facility, kept_back, "{text}"),
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, kept_back, "{text}"),
+            _ => tracing::info!(target: "librdkafka", facility, kept_back, "{text}"),
         }
     }
 

@@ -45,6 +45,8 @@ enum Command {
 /// One partition that is ours.
 #[derive(Debug, Clone)]
 struct Owned {
+    /// The offset that it began at when it became ours.
+    begun: i64,
     /// The next offset to take from librdkafka.
     next: i64,
     /// The next offset to put into the channel: behind `next` by what is held back.
@@ -57,7 +59,7 @@ struct Owned {
 
 impl Owned {
     fn at(offset: i64) -> Self {
-        Self { next: offset, handed: offset, end_seen: None, leaving: false }
+        Self { begun: offset, next: offset, handed: offset, end_seen: None, leaving: false }
     }
 
     /// Offset of the next message to hand out.
@@ -153,7 +155,7 @@ struct KafkaControl {
 /// What became of a commit.
 enum Committed {
     Yes,
-    /// The group has moved on; the partitions' new owners begin at what was committed before.
+    /// The group has moved on. What is still ours can be committed in its new generation; what is not is its new owner's.
     Superseded(Code),
     Later(Code),
 }
@@ -180,7 +182,11 @@ impl KafkaControl {
         let shared = lock(&self.shared);
         offsets
             .iter()
-            .filter_map(|(partition, offset)| Some((partition.clone(), past_markers(shared.owned.get(partition)?, *offset))))
+            .filter_map(|(partition, offset)| {
+                // A partition may have been elsewhere in the meantime: what its other owner committed must not be set back.
+                let owned = shared.owned.get(partition).filter(|owned| *offset >= owned.begun)?;
+                Some((partition.clone(), past_markers(owned, *offset)))
+            })
             .collect()
     }
 }
@@ -216,8 +222,9 @@ impl Control for KafkaControl {
             match done {
                 Committed::Yes => return Ok(()),
                 Committed::Superseded(code) => {
-                    tracing::warn!("a commit came after the group had moved on ({code}); what it covered will be repeated");
-                    return Ok(());
+                    tracing::debug!("a commit came after the group had moved on ({code}); committing what is still ours");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
                 }
                 Committed::Later(code) => {
                     tracing::warn!("offsets could not be committed yet ({code}); trying again in {wait:?}");

@@ -25,7 +25,10 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 const LAG_EVERY: Duration = Duration::from_secs(5);
 /// How long a drain waits for the images that are being decoded or predicted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(25);
-/// How long the last commit and the farewell to the group may take.
+/// How long the last commit may take where nobody waits for the end. Brokers answer a member in the order of its requests: a commit comes after the
+/// end of a rebalance, and that waits for members that died until their session is over (45 s unless set otherwise).
+const LAST_COMMIT: Duration = Duration::from_secs(90);
+/// How long it may take after a stop was asked for, and how long the farewell to the group may.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,10 +118,7 @@ impl Coordinator {
     /// Runs until the input ends, a bound is reached, a stop is asked for, or something fails.
     pub async fn run(mut self) -> Ending {
         let mut error = self.serve().await.err();
-        let closing = tokio::time::timeout(CLOSE_LIMIT, self.last_commit()).await;
-        let failure =
-            closing.unwrap_or_else(|_| Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")));
-        error = error.or(failure.err());
+        error = error.or(self.last_commit_in_time().await.err());
         for feed in &self.feeds {
             feed.control.stop(CLOSE_LIMIT).await;
         }
@@ -136,7 +136,7 @@ impl Coordinator {
             tokio::select! {
                 biased;
                 Some(error) = self.channels.fatal.recv() => return Err(error),
-                () = stop.cancelled(), if self.phase == Phase::Running => self.drain(),
+                () = stop.cancelled(), if matches!(self.phase, Phase::Running | Phase::Finishing) => self.drain(),
                 Some(report) = self.channels.reports.recv() => self.on_report(report),
                 Some(delivery) = self.channels.done.recv() => {
                     self.finish(delivery)?;
@@ -463,10 +463,12 @@ impl Coordinator {
         if !quiet {
             self.quiet_since = None;
         }
-        if self.quiet_since.is_none() {
-            self.ends_checked = false;
+        // Idling begins when the ends are known: a worker that the group has given nothing yet is not idle.
+        if self.quiet_since.is_none() || !self.ends_checked {
+            self.ends_checked &= self.quiet_since.is_some();
+            self.quiet_since = Some(Instant::now());
         }
-        let since = *self.quiet_since.get_or_insert_with(Instant::now);
+        let since = self.quiet_since.unwrap_or_else(Instant::now);
         // A busy worker asks only for the lag's sake.
         if quiet && !self.ends_checked || self.asked.elapsed() >= LAG_EVERY {
             self.asked = Instant::now();
@@ -485,6 +487,21 @@ impl Coordinator {
         if quiet && self.ends_checked && since.elapsed() >= limit {
             tracing::info!("idle: every partition is at its end");
             self.phase = Phase::Finishing;
+        }
+    }
+
+    async fn last_commit_in_time(&mut self) -> Result<()> {
+        let stop = self.channels.stop.clone();
+        let limit = async move {
+            // Whichever comes first; a stop may also come while this waits.
+            tokio::select! {
+                () = tokio::time::sleep(LAST_COMMIT) => {}
+                () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
+            }
+        };
+        tokio::select! {
+            result = self.last_commit() => result,
+            () = limit => Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")),
         }
     }
 

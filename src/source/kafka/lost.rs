@@ -74,6 +74,9 @@ impl Poller {
             if anew || owned.handed == owned.next {
                 owned.handed = at;
             }
+            if anew {
+                owned.begun = at;
+            }
             owned.next = at;
         }
     }

@@ -105,6 +105,10 @@ impl Poller {
             let _ = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), events.send(Event::Failed(error))).await });
         }
         consumer.context().closing.store(true, Ordering::Release);
+        // Without this librdkafka 2.12 leaves without a word where it owns nothing, and the others wait for it until its session is over.
+        if consumer.assignment().is_ok_and(|list| list.count() == 0) {
+            consumer.unsubscribe();
+        }
         // Leaves the group.
         drop(consumer);
         if let Some(stop) = stop {

@@ -174,6 +174,33 @@ async fn a_second_worker_takes_over_without_loss_or_repetition() {
     second.stop().await;
 }
 
+fn members(broker: &str, group: &str) -> usize {
+    let client = crate::kafka::tests::admin(broker);
+    let list = client.inner().fetch_group_list(Some(group), Duration::from_secs(10)).expect("answered");
+    list.groups().iter().map(|g| g.members().len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_given_nothing_leaves_its_group_as_it_ends() {
+    let Some(broker) = broker() else { return };
+    let (topic, group) = (new_topic(&broker, 1, &[]).await, unique("group"));
+    let config = config(&broker, &topic);
+    let mut first = Worker::start(&config, &group).await;
+    first.until(|w| w.assigned.len() == 1).await;
+    let mut second = Worker::start(&config, &group).await;
+    // Its answer to the group is an assignment of nothing, of which there is no event.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while second.source.control.progress().await.expect("answered").is_none() {
+        assert!(Instant::now() < deadline, "the group gave no answer");
+        first.next(Duration::from_millis(100)).await;
+        second.next(Duration::from_millis(100)).await;
+    }
+    assert_eq!(members(&broker, &group), 2);
+    second.stop().await;
+    assert_eq!(members(&broker, &group), 1, "the one that stopped is waited for until its session is over");
+    first.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn offsets_deleted_unread_stop_the_worker_or_are_counted() {
     let Some(broker) = broker() else { return };
