@@ -192,6 +192,31 @@ fn schemas_and_completions_are_printed() {
 }
 
 #[test]
+fn a_terminate_signal_ends_a_run_whose_input_is_read_but_whose_store_never_answers() {
+    let folder = lake(0);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut child =
+        command(folder.path(), &["label", "-", "--model", "model", "--out", "out.jsonl", "--s3-endpoint", &endpoint, "--s3-anonymous"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+    child.stdin.take().unwrap().write_all(b"s3://lake/a.jpg\ns3://lake/b.jpg\n").unwrap();
+    // Connected: the input has been read to its end by then, or is about to be.
+    let connection = silent.accept().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    let asked = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(asked.elapsed().as_secs() < 30, "the signal was not obeyed");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(1), "stopped with input left");
+    drop(connection);
+}
+
+#[test]
 fn a_terminate_signal_drains_and_a_second_run_finishes() {
     let folder = lake(200);
     let mut child = command(folder.path(), &["label", "photos", "--model", "model", "--out", "out.jsonl", "--threads", "1"])
