@@ -1,13 +1,19 @@
 //! The actor that owns every partition's state. It never waits for a stage: it takes what the sources, the stages and the sinks report, and tells
 //! them what to do next. Offsets are committed only below the point where every sink has everything for good.
 
+mod commits;
+mod idle;
+mod revoke;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+use self::commits::Answer;
+use self::revoke::Revocation;
 use super::deliver::{Command, Report};
 use super::lane::Lane;
 use super::ledger::Ledger;
@@ -15,21 +21,14 @@ use super::reject_limit::RejectWindow;
 use super::terms::{Channels, Ending, Feed, Settings};
 use crate::flow::{AckToken, Delivery, Envelope, LostToken, Message, Outcome, ParsedItem, Partition, Reservation};
 use crate::sink::Flush;
-use crate::source::{Event, Progress};
+use crate::source::Event;
 use crate::telemetry::{Stats, escape};
 use crate::{Error, Result};
 
 /// How often offsets are committed and idleness is looked at.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
-/// How often a busy worker looks how far behind it is.
-const LAG_EVERY: Duration = Duration::from_secs(5);
 /// How long a drain waits for the images that are being decoded or predicted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(25);
-/// How long the last commit may take where nobody waits for the end. Brokers answer a member in the order of its requests: a commit comes after the
-/// end of a rebalance, and that waits for members that died until their session is over (45 s unless set otherwise).
-const LAST_COMMIT: Duration = Duration::from_secs(90);
-/// How long it may take after a stop was asked for, and how long the farewell to the group may.
-const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -72,17 +71,6 @@ pub struct Coordinator {
     stopped: bool,
 }
 
-struct Revocation {
-    lanes: Vec<(Partition, u64)>,
-    done: oneshot::Sender<Vec<(Partition, i64)>>,
-}
-
-/// What a source answered, long after it was asked.
-enum Answer {
-    Committed { source: usize, offsets: Vec<(Partition, i64)>, result: Result<()> },
-    Progress { source: usize, result: Result<Option<Vec<Progress>>> },
-}
-
 impl Coordinator {
     /// An actor that owns nothing yet.
     pub fn new(feeds: Vec<Feed>, channels: Channels, settings: Settings, stats: Arc<Stats>) -> Self {
@@ -120,7 +108,7 @@ impl Coordinator {
         let mut error = self.serve().await.err();
         error = error.or(self.last_commit_in_time().await.err());
         for feed in &self.feeds {
-            feed.control.stop(CLOSE_LIMIT).await;
+            feed.control.stop(commits::CLOSE_LIMIT).await;
         }
         for (partition, lane) in std::mem::take(&mut self.lanes) {
             self.ledger.account(&partition).handed_back += lane.open;
@@ -299,48 +287,6 @@ impl Coordinator {
         }
     }
 
-    fn on_revoked(&mut self, partitions: Vec<Partition>, done: oneshot::Sender<Vec<(Partition, i64)>>) {
-        tracing::info!("giving up {} partitions", partitions.len());
-        let mut batch = Vec::new();
-        let mut lanes = Vec::new();
-        for partition in &partitions {
-            if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.take_ready(&mut batch);
-                lane.revoking = true;
-                lanes.push((partition.clone(), lane.epoch));
-            }
-        }
-        self.send(batch);
-        self.revocations.push(Revocation { lanes, done });
-        self.command(Command::Release(partitions));
-    }
-
-    /// The sinks let go: say how far the partitions are, and forget them.
-    fn on_released(&mut self, released: &[Partition]) {
-        let Some(at) = self.revocations.iter().position(|r| r.lanes.iter().all(|(p, _)| released.contains(p))) else { return };
-        let revocation = self.revocations.remove(at);
-        let mut offsets = Vec::new();
-        for (partition, epoch) in revocation.lanes {
-            if self.lanes.get(&partition).is_none_or(|lane| lane.epoch != epoch) {
-                continue;
-            }
-            if let Some(lane) = self.lanes.get(&partition)
-                && lane.commit_point() > lane.committed
-            {
-                offsets.push((partition.clone(), lane.commit_point()));
-            }
-            self.let_go(&partition);
-        }
-        // The source may have given up waiting; the offsets are then not committed and the next owner repeats them.
-        let _ = revocation.done.send(offsets);
-    }
-
-    fn let_go(&mut self, partition: &Partition) {
-        if let Some(lane) = self.lanes.remove(partition) {
-            self.ledger.account(partition).handed_back += lane.open;
-        }
-    }
-
     fn on_lost_token(&mut self, lost: &LostToken) -> Result<()> {
         let draining = matches!(self.phase, Phase::Draining(_) | Phase::Closing);
         match self.lanes.get_mut(&lost.position.partition).filter(|lane| lane.epoch == lost.epoch && !lane.revoking) {
@@ -407,125 +353,4 @@ impl Coordinator {
         }
         self.commit();
     }
-
-    fn commit(&mut self) {
-        for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source);
-            if offsets.is_empty() || std::mem::replace(&mut self.committing[source], true) {
-                continue;
-            }
-            let (control, answers) = (feed.control.clone(), self.answers.0.clone());
-            tokio::spawn(async move {
-                let result = control.commit(&offsets).await;
-                let _ = answers.send(Answer::Committed { source, offsets, result });
-            });
-        }
-    }
-
-    fn on_answer(&mut self, answer: Answer) -> Result<()> {
-        match answer {
-            Answer::Committed { source, offsets, result } => {
-                self.committing[source] = false;
-                match result {
-                    Ok(()) => self.committed(offsets),
-                    Err(error) => tracing::warn!("offsets were not committed, will try again: {error}"),
-                }
-            }
-            Answer::Progress { source, result } => {
-                self.asking[source] = false;
-                match result {
-                    Ok(Some(progress)) => {
-                        self.behind[source] = Some(progress.iter().map(|p| (p.end - p.position).max(0)).sum());
-                    }
-                    Ok(None) => self.behind[source] = None,
-                    Err(error) => tracing::warn!("cannot see how far the source is: {error}"),
-                }
-                let known: Option<i64> = self.behind.iter().copied().sum();
-                self.stats.lag.store(known.unwrap_or(-1), Relaxed);
-                self.ends_checked = known == Some(0);
-            }
-        }
-        Ok(())
-    }
-
-    fn committed(&mut self, offsets: Vec<(Partition, i64)>) {
-        for (partition, offset) in offsets {
-            if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.committed < offset && lane.commit_point() >= offset) {
-                lane.committed = offset;
-                lane.tracker.committed(offset);
-            }
-        }
-    }
-
-    /// Idle is: nothing in flight and every partition at the end that was taken when that began.
-    fn look_for_idleness(&mut self) {
-        let quiet = self.lanes.values().all(Lane::is_quiet) && self.revocations.is_empty();
-        if !quiet {
-            self.quiet_since = None;
-        }
-        // Idling begins when the ends are known: a worker that the group has given nothing yet is not idle.
-        if self.quiet_since.is_none() || !self.ends_checked {
-            self.ends_checked &= self.quiet_since.is_some();
-            self.quiet_since = Some(Instant::now());
-        }
-        let since = self.quiet_since.unwrap_or_else(Instant::now);
-        // A busy worker asks only for the lag's sake.
-        if quiet && !self.ends_checked || self.asked.elapsed() >= LAG_EVERY {
-            self.asked = Instant::now();
-            for (source, feed) in self.feeds.iter().enumerate() {
-                if std::mem::replace(&mut self.asking[source], true) {
-                    continue;
-                }
-                let (control, answers) = (feed.control.clone(), self.answers.0.clone());
-                tokio::spawn(async move {
-                    let result = control.progress().await;
-                    let _ = answers.send(Answer::Progress { source, result });
-                });
-            }
-        }
-        let Some(limit) = self.settings.bounds.until_idle else { return };
-        if quiet && self.ends_checked && since.elapsed() >= limit {
-            tracing::info!("idle: every partition is at its end");
-            self.phase = Phase::Finishing;
-        }
-    }
-
-    async fn last_commit_in_time(&mut self) -> Result<()> {
-        let stop = self.channels.stop.clone();
-        let limit = async move {
-            // Whichever comes first; a stop may also come while this waits.
-            tokio::select! {
-                () = tokio::time::sleep(LAST_COMMIT) => {}
-                () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
-            }
-        };
-        tokio::select! {
-            result = self.last_commit() => result,
-            () = limit => Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")),
-        }
-    }
-
-    async fn last_commit(&mut self) -> Result<()> {
-        // A commit under way answers first, so that it cannot overtake this one.
-        while self.committing.contains(&true) {
-            match self.answers.1.recv().await {
-                Some(answer) => self.on_answer(answer)?,
-                None => break,
-            }
-        }
-        for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source);
-            if !offsets.is_empty() {
-                feed.control.commit(&offsets).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn due(lanes: &HashMap<Partition, Lane>, source: usize) -> Vec<(Partition, i64)> {
-    let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.revoking);
-    own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
-        .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))
-        .collect()
 }

@@ -1,0 +1,113 @@
+//! Offsets go to the source once every sink has what is below them for good. One commit is under way at a time for each source.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::Coordinator;
+use crate::flow::Partition;
+use crate::source::Progress;
+use crate::worker::lane::Lane;
+use crate::{Error, Result};
+
+/// How long the last commit may take where nobody waits for the end. Brokers answer a member in the order of its requests: a commit comes after the
+/// end of a rebalance, and that waits for members that died until their session is over (45 s unless set otherwise).
+const LAST_COMMIT: Duration = Duration::from_secs(90);
+/// How long it may take after a stop was asked for, and how long the farewell to the group may.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a source answered, long after it was asked.
+pub(super) enum Answer {
+    Committed { source: usize, offsets: Vec<(Partition, i64)>, result: Result<()> },
+    Progress { source: usize, result: Result<Option<Vec<Progress>>> },
+}
+
+impl Coordinator {
+    pub(super) fn commit(&mut self) {
+        for (source, feed) in self.feeds.iter().enumerate() {
+            let offsets = due(&self.lanes, source);
+            if offsets.is_empty() || std::mem::replace(&mut self.committing[source], true) {
+                continue;
+            }
+            let (control, answers) = (feed.control.clone(), self.answers.0.clone());
+            tokio::spawn(async move {
+                let result = control.commit(&offsets).await;
+                let _ = answers.send(Answer::Committed { source, offsets, result });
+            });
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, answer: Answer) -> Result<()> {
+        match answer {
+            Answer::Committed { source, offsets, result } => {
+                self.committing[source] = false;
+                match result {
+                    Ok(()) => self.committed(offsets),
+                    Err(error) => tracing::warn!("offsets were not committed, will try again: {error}"),
+                }
+            }
+            Answer::Progress { source, result } => {
+                self.asking[source] = false;
+                match result {
+                    Ok(Some(progress)) => {
+                        self.behind[source] = Some(progress.iter().map(|p| (p.end - p.position).max(0)).sum());
+                    }
+                    Ok(None) => self.behind[source] = None,
+                    Err(error) => tracing::warn!("cannot see how far the source is: {error}"),
+                }
+                let known: Option<i64> = self.behind.iter().copied().sum();
+                self.stats.lag.store(known.unwrap_or(-1), Relaxed);
+                self.ends_checked = known == Some(0);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self, offsets: Vec<(Partition, i64)>) {
+        for (partition, offset) in offsets {
+            if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.committed < offset && lane.commit_point() >= offset) {
+                lane.committed = offset;
+                lane.tracker.committed(offset);
+            }
+        }
+    }
+
+    pub(super) async fn last_commit_in_time(&mut self) -> Result<()> {
+        let stop = self.channels.stop.clone();
+        let limit = async move {
+            // Whichever comes first; a stop may also come while this waits.
+            tokio::select! {
+                () = tokio::time::sleep(LAST_COMMIT) => {}
+                () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
+            }
+        };
+        tokio::select! {
+            result = self.last_commit() => result,
+            () = limit => Err(Error::failed("the last offsets could not be committed in time; a replay may repeat them")),
+        }
+    }
+
+    pub(super) async fn last_commit(&mut self) -> Result<()> {
+        // A commit under way answers first, so that it cannot overtake this one.
+        while self.committing.contains(&true) {
+            match self.answers.1.recv().await {
+                Some(answer) => self.on_answer(answer)?,
+                None => break,
+            }
+        }
+        for (source, feed) in self.feeds.iter().enumerate() {
+            let offsets = due(&self.lanes, source);
+            if !offsets.is_empty() {
+                feed.control.commit(&offsets).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn due(lanes: &HashMap<Partition, Lane>, source: usize) -> Vec<(Partition, i64)> {
+    let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.revoking);
+    own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
+        .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))
+        .collect()
+}
