@@ -157,7 +157,7 @@ async fn pairs_of_runs(path: Option<PathBuf>, images: usize, pairs: usize, threa
         std::fs::write(pictures.join(format!("{n:05}.jpg")), encoded(n as u32, ImageFormat::Jpeg)?).context("cannot write a picture")?;
     }
     let output = config::Output::default();
-    let load = || model::load(&path, &model::LoadOptions::of(config::Precision::F32, &output));
+    let load = || model::load(&path, &model::LoadOptions::of(config::Precision::F32, &output, &config::Decode::default()));
     let threads = pipeline::threads(threads);
     let loaded = load()?;
     let name = loaded.info().id.to_string();

@@ -38,7 +38,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     }
     init_resnet50(0, &folder, 1000)?;
     let output = config::Output { top_k: 3, ..config::Output::default() };
-    let loaded = model::load(&folder, &model::LoadOptions::of(config::Precision::F32, &output))?;
+    let loaded = model::load(&folder, &model::LoadOptions::of(config::Precision::F32, &output, &config::Decode::default()))?;
 
     let jsonl = out.join("records.jsonl");
     let name = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| Error::config("--out is not UTF-8"));

@@ -88,8 +88,9 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     if args.memory.0 < 16 << 20 {
         return Err(Error::config("--memory must be at least 16MiB"));
     }
+    let decode = config::Decode { exif: args.exif, ..config::Decode::default() };
     let journal = Journal::open(&args.out, args.resume, args.overwrite)?;
-    let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output))?;
+    let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output, &decode))?;
     let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
         true => Some(store::s3_client(&s3).await),
         false => None,
@@ -102,7 +103,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         sinks: vec![sink],
         model: Some(loaded),
         fetch: config::Fetch::default(),
-        decode: config::Decode { exif: args.exif, ..config::Decode::default() },
+        decode,
         s3,
         memory: args.memory.0,
         batch: config::Batch { max_items: usize::from(args.batch), ..config::Batch::default() },

@@ -54,10 +54,13 @@ pub(super) fn of_files(files: &[(String, String)]) -> String {
     }
 }
 
-/// `sha256:` and twelve hex digits over the preprocessing, over every field with its default filled in.
-pub fn preprocess_digest(preprocess: &Preprocess) -> String {
+/// `sha256:` and twelve hex digits over the preprocessing, over every field with its default filled in, and whether pictures are turned as EXIF says.
+pub fn preprocess_digest(preprocess: &Preprocess, exif: bool) -> String {
     // Field order is that of the struct, floats print shortest-exact, so equal settings give equal text.
-    let text = serde_json::to_string(preprocess).unwrap_or_default();
+    let mut text = serde_json::to_string(preprocess).unwrap_or_default();
+    if exif {
+        text.push_str(" exif");
+    }
     format!("sha256:{}", short(&of_bytes(text.as_bytes())))
 }
 
@@ -114,8 +117,9 @@ mod tests {
             Preprocess { std: [0.229, 0.224, 0.2], ..base.clone() },
         ];
         for other in others {
-            assert_ne!(preprocess_digest(&base), preprocess_digest(&other), "{other:?}");
+            assert_ne!(preprocess_digest(&base, false), preprocess_digest(&other, false), "{other:?}");
         }
-        assert_eq!(preprocess_digest(&base), preprocess_digest(&base.clone()));
+        assert_eq!(preprocess_digest(&base, false), preprocess_digest(&base.clone(), false));
+        assert_ne!(preprocess_digest(&base, false), preprocess_digest(&base, true), "turned pictures give other embeddings");
     }
 }

@@ -10,10 +10,10 @@ use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType, tensor_shape_proto:
 use tract_onnx::prelude::TypedModel;
 use tract_onnx::tract_hir::internal::{Cost, TractResult};
 
-use super::load::{Opened, open};
+use super::load::{LoadOptions, Opened, open};
 use super::tract::panic_text;
 use super::{compile, digest};
-use crate::config::{Normalize, Outputs, Precision, Preprocess};
+use crate::config::{Outputs, Preprocess};
 use crate::{Error, Result};
 
 /// A model, described. Nothing is run.
@@ -85,13 +85,13 @@ fn describe(found: &mut Opened) -> Result<Inspection> {
     let compiled = compile::compile(&mut found.source, &found.heads, with_embedding, crop)?;
     let failed = |e| Error::config(format_args!("{}: {e:#}", found.source.path.display()));
     let flops = flops(&compiled.model).map_err(failed)? / compiled.batch as u64;
-    let info = found.info(&compiled, Precision::F32, Normalize::None);
+    let info = found.info(&compiled, &LoadOptions::default());
     Ok(Inspection {
         graph: found.source.path.clone(),
         id: info.id.to_string(),
         digest: format!("sha256:{}", found.source.digest),
         space: info.space.to_string(),
-        preprocess_digest: digest::preprocess_digest(&found.file.preprocess),
+        preprocess_digest: digest::preprocess_digest(&found.file.preprocess, false),
         preprocess: found.file.preprocess.clone(),
         inputs,
         outputs,

@@ -8,7 +8,7 @@ use super::heads::{self, Heads};
 use super::onnx::{Source, inside};
 use super::tract::{Finish, TractModel, panic_text};
 use super::{Model, ModelInfo, Tensor, compile, digest, labels};
-use crate::config::{Activation, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
+use crate::config::{Activation, Decode, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
 use crate::{Context, Error, Result};
 
 /// What the user asks of the network.
@@ -24,11 +24,13 @@ pub struct LoadOptions {
     pub normalize: Normalize,
     /// Whether predictions carry the embedding. If not, they carry an empty one, and a graph in which none is found loads all the same.
     pub want_embedding: bool,
+    /// Whether pictures are turned as EXIF says, which makes another space of it.
+    pub exif: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, top_k: 5, min_score: 0.0, normalize: Normalize::None, want_embedding: true }
+        Self { precision: Precision::F32, top_k: 5, min_score: 0.0, normalize: Normalize::None, want_embedding: true, exif: false }
     }
 }
 
@@ -46,9 +48,16 @@ pub struct Loaded {
 }
 
 impl LoadOptions {
-    /// What `output` asks for.
-    pub fn of(precision: Precision, output: &Output) -> Self {
-        Self { precision, top_k: output.top_k, min_score: output.min_score, normalize: output.normalize, want_embedding: output.embeddings }
+    /// What `output` asks for, of pictures that `decode` has read.
+    pub fn of(precision: Precision, output: &Output, decode: &Decode) -> Self {
+        Self {
+            precision,
+            top_k: output.top_k,
+            min_score: output.min_score,
+            normalize: output.normalize,
+            want_embedding: output.embeddings,
+            exif: decode.exif,
+        }
     }
 }
 
@@ -110,8 +119,9 @@ impl Opened {
     }
 
     /// What records say of it.
-    pub fn info(&self, compiled: &compile::Compiled, precision: Precision, normalize: Normalize) -> ModelInfo {
-        let preprocess = digest::preprocess_digest(&self.file.preprocess);
+    pub fn info(&self, compiled: &compile::Compiled, options: &LoadOptions) -> ModelInfo {
+        let &LoadOptions { precision, normalize, exif, .. } = options;
+        let preprocess = digest::preprocess_digest(&self.file.preprocess, exif);
         let crop = self.file.preprocess.crop as usize;
         let weights = &self.source.digest;
         ModelInfo {
@@ -201,7 +211,7 @@ fn in_folder(folder: &Path, name: &Path, field: &str) -> Result<PathBuf> {
 fn build(found: &mut Opened, options: &LoadOptions) -> Result<TractModel> {
     let crop = found.file.preprocess.crop as usize;
     let compiled = compile::compile(&mut found.source, &found.heads, options.want_embedding, crop)?;
-    let info = found.info(&compiled, options.precision, options.normalize);
+    let info = found.info(&compiled, options);
     let (of, names) = found.labels.take().map_or((String::new(), None), |(of, names)| (of, Some(names)));
     let finish = Finish {
         activation: found.file.outputs.activation.unwrap_or(Activation::Softmax),

@@ -34,7 +34,7 @@ pub enum Mode {
 pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<Parts> {
     let dry = mode == Mode::DryRun;
     let loaded = match &pipeline.model {
-        Some(model) => Some(model::load(&model.path, &model::LoadOptions::of(model.precision, &pipeline.output))?),
+        Some(model) => Some(model::load(&model.path, &model::LoadOptions::of(model.precision, &pipeline.output, &pipeline.decode))?),
         None => None,
     };
     let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };

@@ -196,5 +196,5 @@ fn info_says_what_records_need() {
     assert_eq!(&*info.id, format!("tiny@sha256:{}", &digest[..12]));
     assert_eq!((info.classes, info.embedding_dim, info.input), (10, 16, [3, 32, 32]));
     assert_eq!(info.space.len(), 12);
-    assert_eq!(info.preprocess, Arc::from(crate::model::preprocess_digest(&loaded.file.preprocess)));
+    assert_eq!(info.preprocess, Arc::from(crate::model::preprocess_digest(&loaded.file.preprocess, false)));
 }
