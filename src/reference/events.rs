@@ -1,102 +1,187 @@
-//! S3 event notifications: AWS's, and those of servers that imitate them.
+//! Events of object stores: S3 notifications as AWS, versitygw and MinIO send them, EventBridge's form, and both wrapped by SNS.
 //!
-//! AWS form-encodes the key in `Records` (decode once, `+` is a space), versitygw leaves it raw. Nothing in the event says so outright, so it is
-//! told by what only one of them does (quotes around the ETag, a `versionId` that is null, characters that an encoder would not leave), and where a
-//! key could still be read either way the other reading is kept as a second place to look.
+//! The stores disagree on the key in `Records`: AWS and MinIO encode it as a form field is (`+` for a space), versitygw leaves it raw. The event does
+//! not say which, so the emitter is told by what else it writes; where that leaves it open, [`ImageRef::or_else`] carries the other reading.
+//!
+//! Sources: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>,
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>, versitygw's `s3event/event.go`, MinIO's `internal/event`.
 
-use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-use super::json::{text, unquoted};
+use super::json::{Field, Json, unquoted};
 use super::{bad, uri};
-use crate::flow::{ImageRef, ParsedItem, Skip};
+use crate::flow::{ImageRef, Location, ParsedItem, Skip};
+use percent_encoding::percent_decode_str;
 
-/// Most records that one event may hold.
-const MAX_RECORDS: usize = 10_000;
-
-/// Whether an object is an event and not a reference.
-pub fn is_event(object: &Map<String, Value>) -> bool {
-    object.contains_key("Records")
-        || object.get("Event").and_then(Value::as_str).is_some_and(|event| event.starts_with("s3:"))
-        || object.contains_key("detail-type") && object.contains_key("detail")
-}
-
-/// The items of an event.
-pub fn items(event: &Map<String, Value>) -> Vec<ParsedItem> {
-    if event.contains_key("detail-type") {
-        return vec![event_bridge(event).unwrap_or_else(bad)];
+/// Reads a whole message as a notification; `None` if it is none.
+pub(super) fn notification(outer: &Json) -> Result<Option<Vec<ParsedItem>>, String> {
+    if is_reference(outer) {
+        return Ok(None);
     }
-    match event.get("Records") {
-        // `s3:TestEvent`, which S3 sends when a notification is set up.
-        None => vec![ParsedItem::Skip(Skip::OtherEvent)],
-        Some(Value::Array(records)) if records.is_empty() => vec![ParsedItem::Skip(Skip::Empty)],
-        Some(Value::Array(records)) if records.len() > MAX_RECORDS => {
-            vec![bad(format!("an event of {} records, {MAX_RECORDS} are allowed", records.len()))]
+    let message = outer.field("Message");
+    if outer.field("Type").is_some() && message.is_some() {
+        match outer.field("Type").text()? {
+            Some("Notification") => return wrapped(message.text()?.unwrap_or_default()).map(Some),
+            Some("SubscriptionConfirmation" | "UnsubscribeConfirmation") => return Ok(Some(vec![ParsedItem::Skip(Skip::OtherEvent)])),
+            _ => {}
         }
-        Some(Value::Array(records)) => records.iter().map(|record| one(record).unwrap_or_else(bad)).collect(),
-        Some(_) => vec![bad("`Records` is an array")],
+    }
+    if let Some(records) = outer.field("Records").list()? {
+        if records.is_empty() {
+            return Ok(Some(vec![ParsedItem::Skip(Skip::Empty)]));
+        }
+        // MinIO's `bucket/raw-key`.
+        let key = if records.len() == 1 { outer.field("Key").text()? } else { None };
+        let none = || bad("an entry of `Records` is not an event of an object store");
+        let item = |r: &Json| record(r, key).unwrap_or_else(|e| Some(bad(e))).unwrap_or_else(none);
+        return Ok(Some(records.iter().map(item).collect()));
+    }
+    // `s3:TestEvent`, which S3 sends when a notification is set up.
+    let test = matches!(outer.field("Event").text(), Ok(Some(event)) if event.starts_with("s3:"));
+    Ok(test.then(|| vec![ParsedItem::Skip(Skip::OtherEvent)]))
+}
+
+/// A reference may have fields that an event has.
+fn is_reference(json: &Json) -> bool {
+    json.field("uri").is_some() || json.field("bucket").is_some()
+}
+
+/// What SNS carried as text. Not unwrapped a second time, so hostile nesting costs nothing.
+fn wrapped(message: &str) -> Result<Vec<ParsedItem>, String> {
+    let wrong = || String::from("`Message` of an SNS notification is not an event of an object store");
+    let outer = Json::read(message).map_err(|_| wrong())?;
+    if outer.field("Type").is_some() && outer.field("Message").is_some() {
+        return Err("an SNS notification within another".into());
+    }
+    match notification(&outer)? {
+        Some(items) => Ok(items),
+        None => record(&outer, None)?.map(|item| vec![item]).ok_or_else(wrong),
     }
 }
 
-fn one(record: &Value) -> Result<ParsedItem, String> {
-    let name = record.get("eventName").and_then(Value::as_str).ok_or("an event record has no `eventName`")?;
-    let what = name.strip_prefix("s3:").unwrap_or(name);
-    let created = what.starts_with("ObjectCreated");
-    let removed = what.starts_with("ObjectRemoved") || what.starts_with("LifecycleExpiration");
-    if !created && !removed {
+/// Reads one object as one record of an event; `None` if it is none. `minio_key` is the raw key, where MinIO gives it beside.
+pub(super) fn record(json: &Json, minio_key: Option<&str>) -> Result<Option<ParsedItem>, String> {
+    if is_reference(json) {
+        return Ok(None);
+    }
+    if let Some(s3) = json.field("s3").object()? {
+        let name = json.field("eventName").text()?.ok_or("the event has no `eventName`")?;
+        return notified(json, s3, name, minio_key).map(Some);
+    }
+    let (detail, kind) = (json.field("detail"), json.field("detail-type"));
+    if detail.is_some() && kind.is_some() {
+        return match kind.text()? {
+            Some("Object Created") => bridged(json, detail, true).map(Some),
+            Some("Object Deleted") => bridged(json, detail, false).map(Some),
+            _ => Ok(Some(ParsedItem::Skip(Skip::OtherEvent))),
+        };
+    }
+    // Events of other kinds may come without an object.
+    let other = json.field("eventName").is_some() && json.field("eventSource").is_some();
+    Ok(other.then_some(ParsedItem::Skip(Skip::OtherEvent)))
+}
+
+fn notified(record: &Json, s3: &Json, name: &str, minio_key: Option<&str>) -> Result<ParsedItem, String> {
+    let name = name.strip_prefix("s3:").unwrap_or(name);
+    let created = name.starts_with("ObjectCreated:");
+    // A lifecycle rule that expires an object deletes it.
+    if !created && !name.starts_with("ObjectRemoved:") && !name.starts_with("LifecycleExpiration:") {
         return Ok(ParsedItem::Skip(Skip::OtherEvent));
     }
-    let bucket = record.pointer("/s3/bucket/name").and_then(Value::as_str).ok_or("an event record has no `s3.bucket.name`")?;
-    let object = record.pointer("/s3/object").and_then(Value::as_object).ok_or("an event record has no `s3.object`")?;
-    let key = text(object, "key")?.ok_or("an event record has no `s3.object.key`")?;
-    let etag = text(object, "eTag")?;
-    let raw = etag.as_deref().is_some_and(|etag| etag.starts_with('"')) || matches!(object.get("versionId"), Some(Value::Null));
-    let (location, or_else) = readings(bucket, &key, raw)?;
+    let bucket = bucket(s3)?;
+    let object = s3.field("object").object()?.ok_or("`s3` has no `object`")?;
+    let key = object.field("key").text()?.ok_or("`object` has no `key`")?;
+    let etag = object.field("eTag").token()?;
+
+    let raw_key = minio_key.and_then(|k| k.strip_prefix(bucket)).and_then(|k| k.strip_prefix('/'));
+    let (key, other) = match raw_key {
+        Some(raw) => (Cow::Borrowed(raw), None),
+        None => match (encoding(record, s3, etag.as_deref(), key)?, form_decoded(key)) {
+            (Encoding::Form, Some(decoded)) => (decoded, None),
+            (Encoding::Unknown, Some(decoded)) if decoded != key => (decoded, Some(key.to_owned())),
+            _ => (Cow::Borrowed(key), None),
+        },
+    };
     let reference = ImageRef {
-        or_else,
-        etag: etag.map(unquoted).filter(|etag| !etag.is_empty()),
-        version: text(object, "versionId")?.filter(|version| !version.is_empty() && version != "null"),
-        event_time: record.get("eventTime").and_then(Value::as_str).map(str::to_owned),
-        ..ImageRef::new(location)
+        or_else: other.map(|key| Location::S3 { bucket: bucket.to_owned(), key }),
+        etag: etag.as_deref().and_then(unquoted),
+        version: object.field("versionId").version()?,
+        event_time: time(record.field("eventTime")),
+        ..ImageRef::new(uri::s3(bucket, &key)?)
     };
     Ok(if created { ParsedItem::Image(reference) } else { ParsedItem::Deleted(reference) })
 }
 
-/// The likelier reading of a key, and the other one if there is one.
-fn readings(bucket: &str, key: &str, raw: bool) -> Result<(crate::flow::Location, Option<crate::flow::Location>), String> {
-    let spaced = key.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().ok();
-    let left_alone = |c: char| {
-        c.is_ascii_alphanumeric()
-            || matches!(c, '%' | '+' | '/' | '-' | '_' | '.' | '*' | '~' | '!' | '(' | ')' | '\'' | '=' | ':' | '@' | ',' | '&' | '$' | ';')
+/// EventBridge leaves the key raw.
+fn bridged(event: &Json, detail: Field, created: bool) -> Result<ParsedItem, String> {
+    let detail = detail.object()?.ok_or("the event has no `detail`")?;
+    let object = detail.field("object").object()?.ok_or("`detail` has no `object`")?;
+    let key = object.field("key").text()?.ok_or("`object` has no `key`")?;
+    let reference = ImageRef {
+        etag: object.field("etag").token()?.as_deref().and_then(unquoted),
+        version: object.field("version-id").version()?,
+        event_time: time(event.field("time")),
+        ..ImageRef::new(uri::s3(bucket(detail)?, key)?)
     };
-    match decoded {
-        Some(decoded) if decoded != key => {
-            let (first, second) = match raw || !key.chars().all(left_alone) {
-                true => (key, decoded.as_ref()),
-                false => (decoded.as_ref(), key),
-            };
-            Ok((uri::s3(bucket, first)?, uri::s3(bucket, second).ok()))
-        }
-        _ => Ok((uri::s3(bucket, key)?, None)),
-    }
+    Ok(if created { ParsedItem::Image(reference) } else { ParsedItem::Deleted(reference) })
 }
 
-/// EventBridge's own form, whose keys are raw.
-fn event_bridge(event: &Map<String, Value>) -> Result<ParsedItem, String> {
-    let kind = event.get("detail-type").and_then(Value::as_str).unwrap_or_default();
-    if !matches!(kind, "Object Created" | "Object Deleted") {
-        return Ok(ParsedItem::Skip(Skip::OtherEvent));
+fn bucket(entity: &Json) -> Result<&str, String> {
+    let bucket = entity.field("bucket").object()?.ok_or("the event has no `bucket`")?;
+    Ok(bucket.field("name").text()?.ok_or("`bucket` has no `name`")?)
+}
+
+/// A time that is none is no reason to refuse the image.
+pub(super) fn time(field: Field) -> Option<String> {
+    let text = field.text().ok()??;
+    chrono::DateTime::parse_from_rfc3339(text).is_ok().then(|| text.to_owned())
+}
+
+/// How the key in `Records` is written.
+enum Encoding {
+    Raw,
+    Form,
+    Unknown,
+}
+
+fn encoding(record: &Json, s3: &Json, etag: Option<&str>, key: &str) -> Result<Encoding, String> {
+    if !could_be_form(key) {
+        return Ok(Encoding::Raw);
     }
-    let detail = event.get("detail").and_then(Value::as_object).ok_or("an event has no `detail`")?;
-    let bucket = event.get("detail").and_then(|d| d.pointer("/bucket/name")).and_then(Value::as_str);
-    let object = detail.get("object").and_then(Value::as_object).ok_or("an event has no `detail.object`")?;
-    let key = text(object, "key")?.ok_or("an event has no `detail.object.key`")?;
-    let reference = ImageRef {
-        etag: text(object, "etag")?.map(unquoted),
-        version: text(object, "version-id")?,
-        event_time: text(event, "time")?,
-        ..ImageRef::new(uri::s3(bucket.ok_or("an event has no `detail.bucket.name`")?, &key)?)
+    let configuration = s3.field("configurationId").text()?.unwrap_or_default();
+    let host = match record.field("responseElements").object()? {
+        Some(response) => response.field("x-amz-id-2").text()?.unwrap_or_default(),
+        None => "",
     };
-    Ok(if kind == "Object Created" { ParsedItem::Image(reference) } else { ParsedItem::Deleted(reference) })
+    Ok(match record.field("eventSource").text()? {
+        Some("minio:s3") => Encoding::Form,
+        // versitygw calls itself aws:s3 too, but has one fixed configuration for each kind of receiver, and leaves the ETag's quotes.
+        Some("aws:s3") if is_versitygw(configuration) || etag.is_some_and(|e| e.starts_with('"')) => Encoding::Raw,
+        // AWS never leaves this one empty, and gateways have none to give.
+        Some("aws:s3") if !host.is_empty() => Encoding::Form,
+        _ => Encoding::Unknown,
+    })
+}
+
+fn is_versitygw(configuration: &str) -> bool {
+    matches!(configuration, "kafka-global" | "nats-global" | "webhook-global" | "rabbitmq-global")
+}
+
+/// Whether a form's encoder could have written this: only visible ASCII, each `%` before two hex digits.
+fn could_be_form(key: &str) -> bool {
+    let hex = |b: Option<&u8>| b.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = key.as_bytes();
+    bytes.iter().enumerate().all(|(i, b)| match b {
+        b'%' => hex(bytes.get(i + 1)) && hex(bytes.get(i + 2)),
+        _ => b.is_ascii_graphic(),
+    })
+}
+
+/// The key that a form's encoder was given: decoded once, `+` for a space. `None` where that is not text.
+fn form_decoded(key: &str) -> Option<Cow<'_, str>> {
+    if !key.contains(['+', '%']) {
+        return Some(Cow::Borrowed(key));
+    }
+    let spaced = key.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|k| Cow::Owned(k.into_owned()))
 }
