@@ -15,20 +15,24 @@ use rdkafka::types::RDKafkaConfRes;
 
 use crate::error::{Error, Result};
 
-/// Properties that what is promised about delivery depends on, and that `properties` may therefore not set.
-pub const FORBIDDEN: &[&str] = &[
-    "group.id",
-    "transactional.id",
-    "isolation.level",
-    "enable.auto.commit",
-    "auto.commit.enable",
-    "auto.offset.reset",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "enable.idempotence",
-    "acks",
-    "request.required.acks",
-    "statistics.interval.ms",
+/// Properties that what is promised depends on, and that `properties` may therefore not set; with each what to do instead.
+pub const FORBIDDEN: &[(&str, &str)] = &[
+    ("group.id", "use `group`"),
+    ("transactional.id", "it is the worker's own"),
+    ("isolation.level", "it follows from `delivery`"),
+    ("enable.auto.commit", "offsets are committed when every sink has the records"),
+    ("auto.commit.enable", "offsets are committed when every sink has the records"),
+    ("enable.auto.offset.store", "offsets are committed when every sink has the records"),
+    ("auto.offset.reset", "use `start`"),
+    ("bootstrap.servers", "use `brokers`"),
+    ("metadata.broker.list", "use `brokers`"),
+    ("partition.assignment.strategy", "rebalancing is cooperative"),
+    ("enable.partition.eof", "the worker needs it as it is"),
+    ("enable.idempotence", "it follows from `delivery`"),
+    ("acks", "it follows from `delivery`"),
+    ("request.required.acks", "it follows from `delivery`"),
+    ("partitioner", "it is murmur2, as Java's"),
+    ("statistics.interval.ms", "the worker needs it as it is"),
 ];
 
 /// What a broker takes as the largest batch where neither it nor the topic says otherwise (`max.message.bytes`).
@@ -37,9 +41,9 @@ pub const DEFAULT_MAX_MESSAGE: usize = 1_048_588;
 /// Silence between two lines of one kind in the log while a broker is away.
 pub(crate) const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The properties of `properties` that are forbidden, for `check`.
-pub fn forbidden(properties: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    properties.keys().map(String::as_str).filter(|name| FORBIDDEN.contains(name))
+/// The entries of [`FORBIDDEN`] that `properties` sets.
+pub fn forbidden(properties: &BTreeMap<String, String>) -> impl Iterator<Item = (&'static str, &'static str)> {
+    FORBIDDEN.iter().copied().filter(|(name, _)| properties.contains_key(*name))
 }
 
 /// A client's configuration: `defaults`, then the user's `properties` over them, then `fixed`, which nothing overrides.
@@ -52,10 +56,8 @@ pub fn client_config(
     defaults: &[(&str, &str)],
     fixed: &[(&str, &str)],
 ) -> Result<ClientConfig> {
-    if let Some(name) = forbidden(properties).next() {
-        return Err(Error::config(format!(
-            "properties: `{name}` may not be set, because what is promised about delivery depends on it; remove it"
-        )));
+    if let Some((name, instead)) = forbidden(properties).next() {
+        return Err(Error::config(format!("properties: `{name}` may not be set: {instead}; remove it")));
     }
     let mut config = ClientConfig::new();
     // librdkafka's own `debug` contexts say what they say at this level.

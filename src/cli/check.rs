@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::cli::print;
+use crate::config::{self, Loaded};
 use crate::pipeline::assemble;
-use crate::{Error, Result, config};
+use crate::{Error, Result};
 
 /// Check a pipeline file: every mistake at once, with line and column.
 #[derive(clap::Args)]
@@ -17,9 +18,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let pipeline = config::load(&args.pipeline).map_err(Error::config)?;
+    let Loaded { pipeline, warnings, text } = config::load_whole(&args.pipeline)?;
     let (delivery, why) = config::effective_delivery(&pipeline);
-    let mut text = config::redacted(&args.pipeline).map_err(Error::config)?;
+    let mut text = config::redacted(&pipeline, &text);
+    for warning in &warnings {
+        text.push_str(&format!("# warning: {}:{warning}\n", args.pipeline.display()));
+    }
     text.push_str(&format!("# delivery: {delivery} ({why})\n"));
     if args.connect {
         let faults = assemble::connect(&pipeline).await;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::Result;
 use crate::cli::{Common, summary};
 use crate::config::{self, Span};
 use crate::pipeline::{self, assemble};
 use crate::worker::terms::Bounds;
-use crate::{Error, Result};
 
 /// Run a pipeline: the worker.
 #[derive(clap::Args)]
@@ -28,7 +28,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
-    let pipeline = config::load(&args.pipeline).map_err(Error::config)?;
+    let pipeline = config::load(&args.pipeline)?;
     let bounds = Bounds { until_idle: args.until_idle.map(|span| span.0), max_items: args.max_items.or(args.dry_run.then_some(20)) };
     let mode = if args.dry_run { assemble::Mode::DryRun } else { assemble::Mode::Real };
     let mut parts = assemble::parts(&pipeline, mode, &common).await?;

@@ -2,16 +2,16 @@
 
 use clap::CommandFactory;
 
+use crate::Result;
 use crate::cli::{Cli, print};
-use crate::config::schema;
-use crate::{Error, Result};
+use crate::config::{self, SchemaOf};
 
 /// Print a JSON Schema.
 #[derive(clap::Args)]
 pub struct Args {
     /// Of what.
-    #[arg(value_parser = ["pipeline", "model", "record", "rejection", "reference"])]
-    of: String,
+    #[arg(value_enum)]
+    of: SchemaOf,
 }
 
 /// Print a shell's completions.
@@ -22,8 +22,7 @@ pub struct Completions {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let schema = schema::of(&args.of).ok_or_else(|| Error::config(format!("there is no schema of `{}`", args.of)))?;
-    print(&format!("{schema:#}\n"))
+    print(&format!("{:#}\n", config::schema(args.of)))
 }
 
 pub fn completions(args: &Completions) -> Result<()> {

@@ -1,304 +1,314 @@
-//! What a schema cannot say: which fields go together, what a delivery can keep, topics that feed themselves.
+//! What a pipeline file can say that no worker could keep. Looks at nothing outside the file: see [`super::files`] for paths.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
 
-use super::diagnose::Diagnostics;
-use super::tree::Node;
-use super::{DeadLetterSink, DeadLetters, Delivery, KafkaSink, KafkaSource, ModelFile, Pipeline, Priority, Sink, Source, Span};
+use super::delivery::MAX_BROKERS;
+use super::diagnose::{Diagnostic, Report, Warning, shown};
+use super::{Allow, KafkaSink, KafkaSource, Pipeline, Priority, Sources};
 
-/// Whether this build can write outputs and offsets in one transaction.
-pub const EXACTLY_ONCE_BUILT: bool = false;
+/// Bytes a pixel that decoding takes at most: the file's own pixels and their RGB.
+const BYTES_PER_PIXEL: u64 = 6;
 
-struct Check<'a> {
-    tree: &'a Node,
-    problems: &'a mut Diagnostics,
+/// Checks `pipeline`, which was read with `report`; a field that is wrong already is not found fault with again.
+pub(super) fn check(pipeline: &Pipeline, report: &mut Report) {
+    let known = report.errors.clone();
+    let mut check = Check { p: pipeline, report, known };
+    check.sources();
+    check.store_and_fetch();
+    check.memory();
+    check.sinks();
+    check.dead_letters();
+    check.topics();
+    check.delivery();
+    check.rest();
+}
+
+pub(super) struct Check<'a> {
+    pub p: &'a Pipeline,
+    pub report: &'a mut Report,
+    /// What was found wrong before.
+    known: Vec<Diagnostic>,
+}
+
+/// Path and contents of each Kafka source.
+pub(super) fn kafka_sources(p: &Pipeline) -> Vec<(String, &KafkaSource)> {
+    let sources = p.source.all().iter().enumerate();
+    sources.filter_map(|(i, s)| Some((format!("{}.kafka", source_path(p, i)), s.kafka.as_ref()?))).collect()
+}
+
+fn source_path(p: &Pipeline, i: usize) -> String {
+    match p.source {
+        Sources::One(_) => "source".into(),
+        Sources::Many(_) => format!("source[{i}]"),
+    }
+}
+
+/// Path and contents of each Kafka sink.
+pub(super) fn kafka_sinks(p: &Pipeline) -> Vec<(String, &KafkaSink)> {
+    p.sinks.iter().enumerate().filter_map(|(i, s)| Some((format!("sinks[{i}].kafka"), s.kafka.as_ref()?))).collect()
+}
+
+/// Whether a source is of records, to be archived.
+pub(super) fn archives(source: &KafkaSource) -> bool {
+    !source.records.is_empty() && source.topics.is_empty()
+}
+
+/// Whether a mistake of `message` at `path` only follows from `known`: it is about the same field or a part of it, or speaks of a field that `known`
+/// finds wrong or says to be misspelt.
+pub(super) fn follows(known: &Diagnostic, path: &str, message: &str) -> bool {
+    let below = |inner: &str, outer: &str| match outer {
+        "" => true,
+        _ => inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])),
+    };
+    if known.path.is_empty() || below(path, &known.path) {
+        return !known.path.is_empty();
+    }
+    if !below(&known.path, path) {
+        return false;
+    }
+    let field = known.path[path.len()..].trim_start_matches('.').split(['.', '[']).next().unwrap_or_default();
+    let meant = known.message.split_once("did you mean ").map(|(_, name)| name.trim_end_matches('?'));
+    message.contains(&format!("`{field}`")) || meant.is_some_and(|name| message.contains(name))
 }
 
 impl Check<'_> {
-    fn wrong(&mut self, path: &str, message: impl Into<String>) {
-        self.problems.add(self.tree.locate(path), path, message);
-    }
-
-    fn no_zero(&mut self, path: &str, span: Span) {
-        if span.0.is_zero() {
-            self.wrong(path, "must be longer than nothing");
+    pub fn error(&mut self, path: &str, message: impl Into<String>) {
+        let message = message.into();
+        // A misspelt field is missing, too: that is no news.
+        if !self.known.iter().any(|known| follows(known, path, &message)) {
+            self.report.error_at(self.report.mark(path), path, message);
         }
     }
-}
 
-/// Everything that can be told from the file alone.
-pub fn semantics(pipeline: &Pipeline, tree: &Node, problems: &mut Diagnostics) {
-    let mut check = Check { tree, problems };
-    let sources = pipeline.source.all();
-    if sources.is_empty() {
-        check.wrong("source", "a pipeline needs at least one source");
+    pub fn warn(&mut self, path: &str, message: &str) {
+        let warning = Warning { mark: self.report.mark(path), path: path.into(), message: message.into() };
+        self.report.warnings.push(warning);
     }
-    let several = matches!(pipeline.source, super::Sources::Many(_));
-    let mut names = BTreeSet::new();
-    for (n, source) in sources.iter().enumerate() {
-        let path = if several { format!("source[{n}]") } else { "source".to_owned() };
-        check_source(&mut check, source, &path);
-        if sources.len() > 1 && !names.insert(source.name.as_deref().unwrap_or_default()) {
-            check.wrong(&path, "of several sources each needs a `name` of its own");
+
+    /// A value for a message; three stars if it came from the environment.
+    pub fn show(&self, path: &str, value: &str) -> String {
+        match self.report.secrets.contains(path) {
+            true => "***".into(),
+            false => format!("`{}`", shown(value)),
         }
     }
-    if sources.len() > 1 && sources.iter().any(|s| s.priority == Some(Priority::Live)) {
-        check.wrong("source", "`priority` is not obeyed by this build yet; run live and backfill as two workers");
-    }
-    let archives = kafka_sources(pipeline).any(|k| !k.records.is_empty());
-    match (&pipeline.model, archives) {
-        (Some(_), true) => check.wrong("model", "a pipeline whose source is records only archives them; leave the model out"),
-        (None, false) => check.wrong("", "the field `model` is missing"),
-        _ => {}
-    }
-    if archives && kafka_sources(pipeline).any(|k| !k.topics.is_empty()) {
-        check.wrong("source", "a pipeline reads references or records, not both");
-    }
-    if pipeline.sinks.is_empty() {
-        check.wrong("sinks", "a pipeline needs at least one sink");
-    }
-    for (n, sink) in pipeline.sinks.iter().enumerate() {
-        check_sink(&mut check, pipeline, sink, &format!("sinks[{n}]"));
-    }
-    check_dead_letters(&mut check, pipeline);
-    check_loops(&mut check, pipeline);
-    check_limits(&mut check, pipeline);
-    if pipeline.delivery == Some(Delivery::ExactlyOnce)
-        && let Err(why) = can_be_exactly_once(pipeline)
-    {
-        check.wrong("delivery", format!("exactly-once cannot be kept: {why}"));
-    }
-    if let Some(listen) = &pipeline.telemetry.listen
-        && listen.parse::<std::net::SocketAddr>().is_err()
-    {
-        check.wrong("telemetry.listen", format!("`{listen}` is not an address and port, such as 127.0.0.1:9464"));
-    }
-}
 
-/// What only a look at other files can tell.
-pub fn files(pipeline: &Pipeline, tree: &Node, problems: &mut Diagnostics) {
-    let mut check = Check { tree, problems };
-    if let Some(model) = &pipeline.model
-        && !model.path.exists()
-    {
-        check.wrong("model.path", format!("{} does not exist", model.path.display()));
-    }
-}
-
-/// A `model.yaml`.
-pub fn model(model: &ModelFile, tree: &Node, problems: &mut Diagnostics) {
-    let mut check = Check { tree, problems };
-    match (&model.graph, &model.weights, &model.arch) {
-        (Some(_), None, None) | (None, Some(_), Some(_)) => {}
-        _ => check.wrong("graph", "a model has either `graph`, or `weights` with `arch`"),
-    }
-    let p = &model.preprocess;
-    if !(p.scale.is_finite() && p.scale > 0.0) {
-        check.wrong("preprocess.scale", "must be greater than 0");
-    }
-    if p.std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-        check.wrong("preprocess.std", "must be greater than 0 for every channel");
-    }
-    if p.mean.iter().any(|m| !m.is_finite()) {
-        check.wrong("preprocess.mean", "must be finite");
-    }
-}
-
-fn kafka_sources(pipeline: &Pipeline) -> impl Iterator<Item = &KafkaSource> {
-    pipeline.source.all().iter().filter_map(|s| s.kafka.as_ref())
-}
-
-fn check_source(check: &mut Check, source: &Source, path: &str) {
-    let given = [source.kafka.is_some(), source.listing.is_some(), source.lines.is_some()];
-    if given.iter().filter(|g| **g).count() != 1 {
-        check.wrong(path, "a source is exactly one of `kafka`, `listing` and `lines`");
-    }
-    for (name, listing) in [("listing", &source.listing), ("lines", &source.lines)] {
-        if listing.as_ref().is_some_and(|l| l.path.is_empty()) {
-            check.wrong(&format!("{path}.{name}"), "the field `path` is missing");
+    /// Exactly one of several fields.
+    pub fn one_of(&mut self, path: &str, fields: &[(&str, bool)]) {
+        let names = |l: &[(&str, bool)]| l.iter().map(|(n, _)| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        let given: Vec<_> = fields.iter().copied().filter(|(_, given)| *given).collect();
+        match given.len() {
+            1 => {}
+            0 => self.error(path, format!("needs exactly one of {}", names(fields))),
+            _ => self.error(path, format!("has {} at once; exactly one of them is allowed", names(&given))),
         }
     }
-    let Some(kafka) = &source.kafka else { return };
-    let path = format!("{path}.kafka");
-    if kafka.brokers.trim().is_empty() {
-        check.wrong(&path, "the field `brokers` is missing");
-    }
-    match (kafka.topics.is_empty(), kafka.records.is_empty()) {
-        (true, true) => check.wrong(&path, "name the `topics` of references, or the topics of `records`"),
-        (false, false) => check.wrong(&path, "either `topics` or `records`, not both"),
-        _ => {}
-    }
-    let mut seen = BTreeSet::new();
-    for topic in kafka.topics.iter().chain(&kafka.records) {
-        check_topic(check, topic, &path);
-        if !seen.insert(topic) {
-            check.wrong(&path, format!("the topic `{topic}` is named twice"));
+
+    fn sources(&mut self) {
+        let sources = self.p.source.all();
+        if sources.is_empty() {
+            self.error("source", "is an empty list; give at least one source");
         }
-    }
-    check_properties(check, &kafka.properties, &path);
-}
-
-/// Kafka's own rule for names.
-fn check_topic(check: &mut Check, topic: &str, path: &str) {
-    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.bytes().all(known) {
-        check.wrong(path, format!("`{topic}` is not a topic's name: letters, digits, `.`, `_` and `-`, at most 249"));
-    }
-}
-
-fn check_properties(check: &mut Check, properties: &BTreeMap<String, String>, path: &str) {
-    for name in crate::kafka::forbidden(properties) {
-        check.wrong(&format!("{path}.properties.{name}"), "may not be set: the delivery depends on it");
-    }
-}
-
-fn check_sink(check: &mut Check, pipeline: &Pipeline, sink: &Sink, path: &str) {
-    let given = [sink.kafka.is_some(), sink.parquet.is_some(), sink.jsonl.is_some()];
-    if given.iter().filter(|g| **g).count() != 1 {
-        check.wrong(path, "a sink is exactly one of `kafka`, `parquet` and `jsonl`");
-    }
-    if let Some(parquet) = &sink.parquet {
-        let path = format!("{path}.parquet");
-        if parquet.path.is_empty() || parquet.path.starts_with("s3://") && crate::store::split_s3(&parquet.path).is_none() {
-            check.wrong(&format!("{path}.path"), "is a folder, or s3://bucket/prefix/");
-        }
-        check.no_zero(&format!("{path}.max_age"), parquet.max_age);
-    }
-    let Some(kafka) = &sink.kafka else { return };
-    let path = format!("{path}.kafka");
-    let topics: Vec<&String> = topics(kafka).collect();
-    if topics.is_empty() {
-        check.wrong(&path, "name the topic for `labels`, for `embeddings`, or for whole `records`");
-    }
-    if kafka.records.is_some() && topics.len() > 1 {
-        check.wrong(&path, "`records` goes alone: it holds labels and embeddings");
-    }
-    if topics.len() == 2 && topics[0] == topics[1] {
-        check.wrong(&path, "for labels and embeddings on one topic name it as `records`");
-    }
-    for topic in topics {
-        check_topic(check, topic, &path);
-    }
-    if kafka.brokers.is_none() && kafka_sources(pipeline).next().is_none() {
-        check.wrong(&path, "the field `brokers` is missing, and there is no Kafka source to take it from");
-    }
-    check_properties(check, kafka.properties.as_ref().unwrap_or(&BTreeMap::new()), &path);
-}
-
-fn topics(sink: &KafkaSink) -> impl Iterator<Item = &String> {
-    [&sink.labels, &sink.embeddings, &sink.records].into_iter().flatten()
-}
-
-fn check_dead_letters(check: &mut Check, pipeline: &Pipeline) {
-    let from_kafka = kafka_sources(pipeline).next().is_some();
-    match &pipeline.dead_letters {
-        None if from_kafka => {
-            check.wrong("", "the field `dead_letters` is missing: with a Kafka source say where rejections go, or `none`")
-        }
-        Some(DeadLetters::To(DeadLetterSink { kafka, jsonl })) => {
-            match (kafka, jsonl) {
-                (Some(_), Some(_)) | (None, None) => check.wrong("dead_letters", "exactly one of `kafka` and `jsonl`, or `none`"),
+        let (mut names, mut states, mut stdin) = (BTreeSet::new(), BTreeSet::new(), 0);
+        for (i, source) in sources.iter().enumerate() {
+            let path = source_path(self.p, i);
+            let kinds = [("kafka", source.kafka.is_some()), ("listing", source.listing.is_some()), ("lines", source.lines.is_some())];
+            self.one_of(&path, &kinds);
+            match (&source.name, sources.len()) {
+                (None, 2..) => self.error(&path, "needs a `name`, since there are several sources"),
+                (Some(name), _) if name.is_empty() => self.error(&format!("{path}.name"), "is empty"),
+                (Some(name), _) if !names.insert(name) => self.error(&format!("{path}.name"), "is another source's name, too"),
                 _ => {}
             }
-            if let Some(topic) = kafka {
-                check_topic(check, topic, "dead_letters.kafka");
-                if !from_kafka {
-                    check.wrong("dead_letters.kafka", "a dead-letter topic is on the source's cluster, and there is no Kafka source");
+            match (source.priority, sources.len()) {
+                (None, 2..) => self.error(&path, "needs a `priority`, since there are several sources: live or backfill"),
+                (Some(_), 1) => self.warn(&format!("{path}.priority"), "means nothing with one source"),
+                _ => {}
+            }
+            if let Some(kafka) = &source.kafka {
+                self.kafka_source(&format!("{path}.kafka"), kafka);
+            }
+            for (kind, listing) in [("listing", &source.listing), ("lines", &source.lines)] {
+                let Some(listing) = listing else { continue };
+                let at = format!("{path}.{kind}.path");
+                self.path(&at, &listing.path);
+                if kind == "lines" && listing.path.starts_with("s3://") {
+                    self.error(&at, "must be a file or `-`; lines are not read from a bucket");
+                }
+                if kind == "lines" && listing.path == "-" {
+                    stdin += 1;
+                    if listing.state.is_some() {
+                        self.error(
+                            &format!("{path}.lines.state"),
+                            "cannot be kept for standard input, which cannot be read again; use a file",
+                        );
+                    }
+                    if stdin > 1 {
+                        self.error(&at, "is standard input, which another source reads already");
+                    }
+                }
+                if let Some(state) = &listing.state {
+                    let at = format!("{path}.{kind}.state");
+                    if state.as_os_str().is_empty() {
+                        self.error(&at, "is empty; leave the field out to begin anew each time");
+                    } else if !states.insert(state) {
+                        self.error(&at, "is another source's, too; each needs a file of its own");
+                    }
                 }
             }
         }
-        _ => {}
-    }
-}
-
-/// A topic that is both read and written would feed itself.
-fn check_loops(check: &mut Check, pipeline: &Pipeline) {
-    for source in kafka_sources(pipeline) {
-        let read: BTreeSet<&String> = source.topics.iter().chain(&source.records).collect();
-        for (n, sink) in pipeline.sinks.iter().enumerate() {
-            let Some(kafka) = &sink.kafka else { continue };
-            if kafka.brokers.as_ref().is_some_and(|brokers| *brokers != source.brokers) {
-                continue;
-            }
-            for topic in topics(kafka).filter(|topic| read.contains(topic)) {
-                check.wrong(&format!("sinks[{n}].kafka"), format!("the topic `{topic}` is also a source: the pipeline would feed itself"));
-            }
+        let has = |priority| sources.iter().any(|s| s.priority == Some(priority));
+        if has(Priority::Live) && has(Priority::Backfill) {
+            self.error("source", "`live` before `backfill` is not in this build yet; run them as two workers");
         }
-        if let Some(DeadLetters::To(DeadLetterSink { kafka: Some(topic), .. })) = &pipeline.dead_letters {
-            if read.contains(topic) {
-                check.wrong("dead_letters.kafka", format!("the topic `{topic}` is also a source: rejections would feed themselves"));
-            }
-            if pipeline.sinks.iter().filter_map(|s| s.kafka.as_ref()).flat_map(topics).any(|t| t == topic) {
-                check.wrong("dead_letters.kafka", format!("the topic `{topic}` is also a sink: rejections would stand among records"));
-            }
+        let archives = kafka_sources(self.p).iter().filter(|(_, k)| archives(k)).count();
+        match (&self.p.model, archives) {
+            (None, 0) => self.error("", "the field `model` is missing; only a pipeline whose source is `records` goes without"),
+            (Some(_), 1..) => self.error("model", "does not go with a source of `records`, which are labelled already; leave it out"),
+            (None, n) if n < sources.len() => self.error("source", "`records` and references cannot be mixed; write two pipelines"),
+            _ => {}
         }
     }
-}
 
-fn check_limits(check: &mut Check, pipeline: &Pipeline) {
-    let (memory, fetch) = (pipeline.memory.0, &pipeline.fetch);
-    if pipeline.model.is_some() {
-        if memory / 4 < fetch.max_bytes.0 {
-            check.wrong("memory", format!("a quarter of it is for files, which must hold one of fetch.max_bytes {}", fetch.max_bytes));
+    fn kafka_source(&mut self, path: &str, kafka: &KafkaSource) {
+        self.brokers(path, &kafka.brokers);
+        self.one_of(path, &[("topics", !kafka.topics.is_empty()), ("records", !kafka.records.is_empty())]);
+        for (field, topics) in [("topics", &kafka.topics), ("records", &kafka.records)] {
+            let mut seen = BTreeSet::new();
+            for (i, topic) in topics.iter().enumerate() {
+                let at = format!("{path}.{field}[{i}]");
+                self.topic(&at, topic);
+                if !seen.insert(topic) {
+                    self.error(&at, "stands twice in the list");
+                }
+            }
         }
-        if memory / 8 * 5 < fetch.max_pixels.0.saturating_mul(6) {
-            check.wrong(
+        if kafka.group.as_ref().is_some_and(String::is_empty) {
+            self.error(&format!("{path}.group"), "is empty; leave it out for the pipeline's name");
+        }
+        self.properties(path, &kafka.properties);
+    }
+
+    pub fn brokers(&mut self, path: &str, brokers: &str) {
+        let (at, parts) = (format!("{path}.brokers"), brokers.split(',').map(str::trim));
+        if brokers.trim().is_empty() {
+            let at = if self.report.marks.contains_key(&at) { at } else { path.to_owned() };
+            self.error(&at, "`brokers` is missing; write host:port,host:port");
+        } else if parts.clone().any(|b| b.is_empty() || b.contains(char::is_whitespace)) || parts.count() > MAX_BROKERS {
+            self.error(&at, format!("is not a list of at most {MAX_BROKERS} brokers; write host:port,host:port"));
+        }
+    }
+
+    pub fn topic(&mut self, path: &str, topic: &str) {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if topic.is_empty() || topic.len() > 249 || !topic.bytes().all(legal) || topic == "." || topic == ".." {
+            let topic = self.show(path, topic);
+            self.error(path, format!("{topic} is no topic's name: up to 249 letters, digits, `.`, `_` and `-` (patterns are not read)"));
+        }
+    }
+
+    pub fn properties(&mut self, path: &str, properties: &std::collections::BTreeMap<String, String>) {
+        for (name, instead) in crate::kafka::forbidden(properties) {
+            self.error(&format!("{path}.properties.{name}"), format!("may not be set: {instead}"));
+        }
+    }
+
+    /// A folder, a glob, `-`, or `s3://bucket/prefix`.
+    pub fn path(&mut self, at: &str, path: &str) {
+        match path.split_once("://") {
+            _ if path.is_empty() => {
+                let parent = at.rsplit_once('.').map_or(at, |(parent, _)| parent);
+                let at = if self.report.marks.contains_key(at) { at } else { parent };
+                self.error(at, "`path` is missing");
+            }
+            Some(("s3", _)) if crate::store::split_s3(path).is_none() => self.error(at, "names no bucket; write s3://bucket/prefix/"),
+            Some(("s3", _)) | None => {}
+            Some(_) => self.error(at, "is neither a path nor s3://bucket/prefix"),
+        }
+    }
+
+    fn store_and_fetch(&mut self) {
+        if let Some(endpoint) = self.p.store.s3.endpoint.as_deref().filter(|e| !e.is_empty()) {
+            let at = "store.s3.endpoint";
+            match url::Url::parse(endpoint) {
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    self.error(at, "holds credentials; they come from the AWS default chain (AWS_ACCESS_KEY_ID, a profile, the instance)");
+                }
+                Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
+                _ => self.error(at, "is not a URL like http://localhost:9000"),
+            }
+        }
+        let fetch = &self.p.fetch;
+        for (at, span) in [("fetch.timeout", fetch.timeout), ("decode.timeout", self.p.decode.timeout)] {
+            if span.0.is_zero() {
+                self.error(at, "must be more than nothing");
+            }
+        }
+        self.allow("s3", &fetch.allow.s3, |s3| Allow { s3, ..Allow::default() });
+        self.allow("file", &fetch.allow.file, |file| Allow { file, ..Allow::default() });
+        self.allow("http", &fetch.allow.http, |http| Allow { http, ..Allow::default() });
+        let allow = &fetch.allow;
+        let strangers = kafka_sources(self.p).iter().any(|(_, k)| !k.topics.is_empty());
+        if strangers && allow.s3.is_empty() && allow.file.is_empty() && allow.http.is_empty() {
+            self.warn("fetch.allow", "is empty: every reference from a topic will be rejected as forbidden_location");
+        }
+    }
+
+    /// Each pattern as the fetch stage reads it.
+    fn allow(&mut self, kind: &str, patterns: &[String], only: impl Fn(Vec<String>) -> Allow) {
+        for (i, pattern) in patterns.iter().enumerate() {
+            let at = format!("fetch.allow.{kind}[{i}]");
+            let shown = self.show(&at, pattern);
+            if kind == "file" && pattern != "*" && (pattern.is_empty() || pattern.contains(['*', '?']) || pattern.contains("://")) {
+                self.error(&at, format!("{shown} is not a folder, or `*` for every file"));
+            } else if let Err(e) = crate::fetch::Allow::new(&only(vec![pattern.clone()])) {
+                let message = e.to_string();
+                let message = message.strip_prefix(&format!("fetch.allow.{kind}: \"{pattern}\"")).unwrap_or(" cannot be read");
+                self.error(&at, format!("{shown}{message}"));
+            }
+        }
+    }
+
+    /// An image that fits no pool would be rejected though the limits allow it. The pools are those of `MemoryBudget`.
+    fn memory(&mut self) {
+        let (memory, fetch) = (self.p.memory, &self.p.fetch);
+        if self.p.model.is_none() {
+            return;
+        }
+        let pixels = fetch.max_pixels.0.saturating_mul(BYTES_PER_PIXEL);
+        let least = fetch.max_bytes.0.saturating_mul(4).max((pixels.saturating_mul(8)).div_ceil(5));
+        if memory.0 < least {
+            let least = super::ByteSize(least.div_ceil(1 << 20) << 20);
+            self.error(
                 "memory",
                 format!(
-                    "five eighths of it are for decoding, which must hold a picture of fetch.max_pixels {} at 6 bytes a pixel",
-                    fetch.max_pixels
+                    "is too small for one image: a quarter must hold `fetch.max_bytes` ({}), five eighths six bytes for each of `fetch.max_pixels` ({}); \
+                     give at least {least}, or lower those limits",
+                    fetch.max_bytes, fetch.max_pixels
                 ),
             );
         }
+        for (at, zero) in [("fetch.max_bytes", fetch.max_bytes.0 == 0), ("fetch.max_pixels", fetch.max_pixels.0 == 0)] {
+            if zero {
+                self.error(at, "must be more than nothing");
+            }
+        }
     }
-    check.no_zero("fetch.timeout", fetch.timeout);
-    check.no_zero("decode.timeout", pipeline.decode.timeout);
-    if fetch.max_bytes.0 == 0 || fetch.max_pixels.0 == 0 {
-        check.wrong("fetch", "max_bytes and max_pixels must be greater than 0");
-    }
-    if pipeline.output.top_k == 0 && !pipeline.output.embeddings {
-        check.wrong("output", "with top_k 0 and embeddings false a record says nothing");
-    }
-}
 
-/// Whether outputs and offsets can go into one transaction of the source's cluster; the error says what stands against it.
-fn can_be_exactly_once(pipeline: &Pipeline) -> Result<(), String> {
-    let mut brokers = BTreeSet::new();
-    for source in pipeline.source.all() {
-        let kafka = source.kafka.as_ref().ok_or("a source is not Kafka, and its progress cannot go into a transaction")?;
-        brokers.insert(kafka.brokers.as_str());
-    }
-    for sink in &pipeline.sinks {
-        let kafka = sink.kafka.as_ref().ok_or(
-            "a file takes longer than a transaction may; archive with a second pipeline whose source is `kafka: { records: [...] }`",
-        )?;
-        brokers.extend(kafka.brokers.as_deref());
-    }
-    if brokers.len() > 1 {
-        return Err("a transaction cannot span several clusters".into());
-    }
-    match &pipeline.dead_letters {
-        Some(DeadLetters::To(DeadLetterSink { jsonl: Some(_), .. })) => Err("dead letters must be on the source's cluster".into()),
-        _ if !EXACTLY_ONCE_BUILT => Err("this build has no transactions yet; leave the field out, or write at-least-once".into()),
-        _ => Ok(()),
-    }
-}
-
-/// What the pipeline promises, and why not more.
-pub fn effective_delivery(pipeline: &Pipeline) -> (Delivery, String) {
-    match (pipeline.delivery, can_be_exactly_once(pipeline)) {
-        (Some(Delivery::AtLeastOnce), _) => (Delivery::AtLeastOnce, "as asked for".into()),
-        (_, Ok(())) => (Delivery::ExactlyOnce, "everything is on one cluster".into()),
-        (_, Err(why)) => (Delivery::AtLeastOnce, why),
-    }
-}
-
-impl fmt::Display for Delivery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ExactlyOnce => "exactly-once",
-            Self::AtLeastOnce => "at-least-once",
-        })
+    fn rest(&mut self) {
+        for (at, value) in [("name", &self.p.name), ("instance", &self.p.instance)] {
+            if value.trim().is_empty() {
+                self.error(at, "is empty");
+            }
+        }
+        if self.p.model.as_ref().is_some_and(|m| m.path.as_os_str().is_empty()) {
+            self.error("model.path", "is empty");
+        }
+        if let Some(listen) = &self.p.telemetry.listen {
+            let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+            if port.is_none() {
+                self.error("telemetry.listen", "must be host:port, such as 127.0.0.1:9464, or 0.0.0.0:9464 for every address");
+            }
+        }
     }
 }

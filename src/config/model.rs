@@ -34,6 +34,33 @@ pub struct ModelFile {
     pub outputs: Outputs,
 }
 
+/// What the schema cannot say of a model file.
+pub(super) fn check(model: &ModelFile, report: &mut super::diagnose::Report) {
+    let known = report.errors.clone();
+    let mut wrong = |path: &str, message: &str| {
+        if !known.iter().any(|k| super::check::follows(k, path, message)) {
+            report.error_at(report.mark(path), path, message.into());
+        }
+    };
+    if model.name.is_empty() || !model.name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c)) {
+        wrong("name", "must be letters, digits, `.`, `_` and `-`");
+    }
+    match (&model.graph, &model.weights, &model.arch) {
+        (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+        (None, None, _) => wrong("", "needs `graph`, or `weights` and `arch`"),
+        (Some(_), Some(_), _) => wrong("weights", "does not go with `graph`; give one or the other"),
+        (Some(_), None, Some(_)) => wrong("arch", "does not go with `graph`, which says it itself"),
+        (None, Some(_), None) => wrong("weights", "needs `arch`: which network they are for"),
+    }
+    let preprocess = &model.preprocess;
+    if preprocess.scale <= 0.0 {
+        wrong("preprocess.scale", "must be more than 0");
+    }
+    if preprocess.std.iter().any(|std| *std <= 0.0) {
+        wrong("preprocess.std", "must be more than 0: it is divided by");
+    }
+}
+
 /// Preprocessing, as torchvision does it. The default is ResNet-50's.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -1,12 +1,13 @@
 //! The pipeline file as data. The doc comments are what `lakelens schema pipeline` shows.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sinks::{DeadLetters, Output, Sink};
+use super::sources::Sources;
 use super::units::{ByteSize, Pixels, Span};
 
 const fn seconds(s: u64) -> Span {
@@ -37,7 +38,8 @@ pub struct Pipeline {
     /// How images are decoded.
     #[serde(default)]
     pub decode: Decode,
-    /// Upper bound for bodies, decoding and unfinished results together; intake waits at the limit.
+    /// Upper bound for bodies, decoding and unfinished results together; intake waits at the limit. A quarter must hold `fetch.max_bytes`, and five
+    /// eighths six bytes for each of `fetch.max_pixels`.
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
     /// The network; left out in a pipeline whose source is records.
@@ -73,104 +75,6 @@ fn default_instance() -> String {
 }
 fn default_memory() -> ByteSize {
     ByteSize(512 << 20)
-}
-
-/// One source, or a list of several.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Sources {
-    /// Just one.
-    One(Box<Source>),
-    /// Several, each with a name.
-    Many(Vec<Source>),
-}
-
-impl Sources {
-    /// All of them.
-    pub fn all(&self) -> &[Source] {
-        match self {
-            Self::One(s) => std::slice::from_ref(s),
-            Self::Many(list) => list,
-        }
-    }
-}
-
-/// A source: exactly one of `kafka`, `listing` and `lines`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Source {
-    /// Name, where there are several.
-    pub name: Option<String>,
-    /// `live` goes before `backfill`.
-    pub priority: Option<Priority>,
-    /// Topics of references, or of records.
-    pub kafka: Option<KafkaSource>,
-    /// A folder, a glob or a bucket prefix.
-    pub listing: Option<Listing>,
-    /// A file of references, one a line; `-` is standard input.
-    pub lines: Option<Listing>,
-}
-
-/// Which source goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// First.
-    Live,
-    /// With what is left.
-    Backfill,
-}
-
-/// A Kafka source: exactly one of `topics` (references) and `records`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaSource {
-    /// Bootstrap servers, `host:port,host:port`.
-    pub brokers: String,
-    /// Topics of image references.
-    pub topics: Vec<String>,
-    /// Topics of records, for a pipeline without a model that archives them.
-    pub records: Vec<String>,
-    /// Consumer group; the pipeline's name where not given.
-    pub group: Option<String>,
-    /// Where a partition without committed offset begins.
-    pub start: Start,
-    /// What to do when retention deleted messages that were never read.
-    pub on_lost: OnLost,
-    /// Passed through to librdkafka.
-    pub properties: BTreeMap<String, String>,
-}
-
-/// Where to begin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// With the oldest message.
-    #[default]
-    Earliest,
-    /// With the next new message.
-    Latest,
-}
-
-/// What to do about lost input.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnLost {
-    /// Stop with the range that was lost.
-    #[default]
-    Stop,
-    /// Count it and go on.
-    Continue,
-}
-
-/// A path to list or to read lines from.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Listing {
-    /// A folder, a file, a glob, `s3://bucket/prefix`; for lines a file or `-`.
-    pub path: String,
-    /// A file that remembers how far the listing was done, to go on from there.
-    pub state: Option<PathBuf>,
 }
 
 /// Object stores.
@@ -331,180 +235,6 @@ impl Default for Batch {
     fn default() -> Self {
         Self { max_items: 8, max_wait: Span(Duration::from_millis(50)) }
     }
-}
-
-/// What a record holds.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Output {
-    /// Labels a record; 0 = none.
-    #[schemars(range(max = 100000))]
-    pub top_k: usize,
-    /// Labels below this score are left out.
-    pub min_score: f32,
-    /// Whether records carry the embedding.
-    pub embeddings: bool,
-    /// Scaling of the embedding.
-    pub normalize: Normalize,
-    /// How JSON carries the embedding.
-    pub encoding: Encoding,
-    /// What Kafka records are keyed by.
-    pub key: Key,
-    /// What a deletion event becomes.
-    pub on_delete: OnDelete,
-}
-
-impl Default for Output {
-    fn default() -> Self {
-        Self {
-            top_k: 5,
-            min_score: 0.0,
-            embeddings: true,
-            normalize: Normalize::None,
-            encoding: Encoding::Array,
-            key: Key::Uri,
-            on_delete: OnDelete::Skip,
-        }
-    }
-}
-
-/// Scaling of the embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Normalize {
-    /// As the network gives it.
-    None,
-    /// To Euclidean length 1.
-    L2,
-}
-
-impl Normalize {
-    /// The name in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::L2 => "l2",
-        }
-    }
-}
-
-/// How JSON carries an embedding.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Encoding {
-    /// An array of numbers.
-    #[default]
-    Array,
-    /// Base64 of little-endian 32-bit floats.
-    F32,
-    /// Base64 of little-endian 16-bit floats.
-    F16,
-}
-
-/// What Kafka records are keyed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Key {
-    /// The image's URI.
-    Uri,
-    /// The reference's `id`; the URI where it has none.
-    Id,
-}
-
-/// What a deletion event becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDelete {
-    /// Counted as skipped.
-    Skip,
-    /// A null value under the record's key.
-    Tombstone,
-}
-
-/// A sink: exactly one of `kafka`, `parquet` and `jsonl`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sink {
-    /// Topics.
-    pub kafka: Option<KafkaSink>,
-    /// Parquet files in a folder or under a bucket prefix.
-    pub parquet: Option<ParquetSink>,
-    /// JSONL files in a folder.
-    pub jsonl: Option<JsonlSink>,
-}
-
-/// A Kafka sink: `labels` and/or `embeddings`, or `records`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaSink {
-    /// Bootstrap servers; the source's where not given.
-    pub brokers: Option<String>,
-    /// Topic for records without their embedding.
-    pub labels: Option<String>,
-    /// Topic for records without their labels.
-    pub embeddings: Option<String>,
-    /// Topic for whole records.
-    pub records: Option<String>,
-    /// Passed through to librdkafka; the source's where not given.
-    pub properties: Option<BTreeMap<String, String>>,
-}
-
-/// A Parquet sink.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ParquetSink {
-    /// A folder, or `s3://bucket/prefix/`.
-    pub path: String,
-    /// Offsets that one file covers.
-    #[serde(default = "default_span")]
-    #[schemars(range(min = 1))]
-    pub span: u64,
-    /// Age at which a file is closed though it is not full.
-    #[serde(default = "default_max_age")]
-    pub max_age: Span,
-}
-
-fn default_span() -> u64 {
-    10_000
-}
-fn default_max_age() -> Span {
-    seconds(300)
-}
-
-/// A JSONL sink.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct JsonlSink {
-    /// A folder.
-    pub path: PathBuf,
-}
-
-/// Where rejections go.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum DeadLetters {
-    /// Nowhere but the log: the word `none`.
-    None(NoDeadLetters),
-    /// A topic or a file.
-    To(DeadLetterSink),
-}
-
-/// The word `none`.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum NoDeadLetters {
-    /// Rejections are only logged and counted.
-    None,
-}
-
-/// Exactly one of `kafka` and `jsonl`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeadLetterSink {
-    /// A topic on the source's cluster.
-    pub kafka: Option<String>,
-    /// A folder of JSONL files.
-    pub jsonl: Option<PathBuf>,
 }
 
 /// When to stop because too much is rejected.

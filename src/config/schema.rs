@@ -1,4 +1,4 @@
-//! JSON Schemas of all that users write and read.
+//! JSON Schemas of everything that users write or read.
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Value, json};
@@ -6,25 +6,36 @@ use serde_json::{Value, json};
 use super::{ModelFile, Pipeline};
 use crate::flow::{Label, Reason, SourceRef};
 
-/// The schema of a type of ours.
-pub fn generated<T: JsonSchema>() -> Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
+/// What `lakelens schema` can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SchemaOf {
+    /// A pipeline file.
+    Pipeline,
+    /// A `model.yaml`.
+    Model,
+    /// A record, as JSON.
+    Record,
+    /// A rejection, as JSON.
+    Rejection,
+    /// A reference, as JSON.
+    Reference,
 }
 
-/// The schema by the name that `lakelens schema` takes.
-pub fn of(name: &str) -> Option<Value> {
-    Some(match name {
-        "pipeline" => generated::<Pipeline>(),
-        "model" => generated::<ModelFile>(),
-        "record" => record(),
-        "rejection" => rejection(),
-        "reference" => reference(),
-        _ => return None,
-    })
+/// The JSON Schema (draft 2020-12). Of records and rejections it is open: readers ignore what they do not know.
+pub fn schema(of: SchemaOf) -> Value {
+    match of {
+        SchemaOf::Pipeline => schemars::schema_for!(Pipeline).to_value(),
+        SchemaOf::Model => schemars::schema_for!(ModelFile).to_value(),
+        SchemaOf::Record => titled("lakelens.record.v1", record()),
+        SchemaOf::Rejection => titled("lakelens.rejection.v1", rejection()),
+        SchemaOf::Reference => titled("lakelens.reference", reference()),
+    }
 }
 
-fn nullable(kind: &str) -> Value {
-    json!({"type": [kind, "null"]})
+fn titled(title: &str, mut schema: Value) -> Value {
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = title.into();
+    schema
 }
 
 /// A definition for use inside another schema: without the parts that only a root has.
@@ -39,87 +50,112 @@ fn part<T: JsonSchema>() -> Value {
 }
 
 fn record() -> Value {
-    let labels = json!({"type": "array", "items": part::<Label>()});
     json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "lakelens.record.v1",
-        "description": "One labelled image. Absent = not asked for, null = unknown; further fields may be added.",
+        "description": "What leaves for one item. A field that is absent was not asked for; null is unknown.",
         "type": "object",
-        "required": ["schema", "uri", "id", "tags", "etag", "version", "bytes", "format", "width", "height", "sha256", "space", "model", "preprocess",
-            "precision", "normalize", "event_time", "source", "processed_at"],
         "properties": {
             "schema": {"const": "lakelens.record.v1"},
-            "uri": {"type": "string"},
-            "id": nullable("string"),
-            "tags": {"type": "object", "additionalProperties": {"type": "string"}},
-            "etag": nullable("string"),
-            "version": nullable("string"),
-            "bytes": {"type": "integer", "minimum": 0},
-            "format": {"type": "string", "enum": ["jpeg", "png", "webp", "gif", "bmp", "tiff"]},
-            "width": {"type": "integer", "minimum": 1},
-            "height": {"type": "integer", "minimum": 1},
-            "sha256": {"type": "string"},
-            "labels": labels,
-            "heads": {"type": "object", "additionalProperties": labels},
-            "embedding": {"type": "array", "items": {"type": "number"}},
-            "embedding_b64": {"type": "string", "contentEncoding": "base64"},
-            "embedding_dtype": {"enum": ["f32le", "f16le"]},
-            "embedding_dim": {"type": "integer", "minimum": 1},
-            "space": {"type": "string"},
-            "model": {"type": "string"},
-            "preprocess": {"type": "string"},
+            "uri": {"description": "The image, without user information and signatures.", "type": "string"},
+            "id": {"description": "The reference's own identifier.", "type": ["string", "null"]},
+            "tags": {"description": "The reference's own tags.", "type": "object", "additionalProperties": {"type": "string"}},
+            "etag": {"description": "Of the object that was read, without quotes.", "type": ["string", "null"]},
+            "version": {"description": "Of the object that was read.", "type": ["string", "null"]},
+            "bytes": {"description": "Size of the file.", "type": "integer", "minimum": 0},
+            "format": {"enum": ["jpeg", "png", "webp", "gif", "bmp", "tiff"]},
+            "width": {"description": "In pixels, as stored.", "type": "integer", "minimum": 1},
+            "height": {"description": "In pixels, as stored.", "type": "integer", "minimum": 1},
+            "sha256": {"description": "Of the file.", "type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "labels": {"description": "The best labels, best first.", "type": "array", "items": part::<Label>()},
+            "heads": {
+                "description": "Labels of further heads, by name.",
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": part::<Label>()}
+            },
+            "embedding": {"description": "The classifier's input.", "type": "array", "items": {"type": "number"}},
+            "embedding_b64": {"description": "In place of `embedding`: Base64 of little-endian numbers.", "type": "string", "contentEncoding": "base64"},
+            "embedding_dtype": {"description": "The numbers of `embedding_b64`.", "enum": ["f32le", "f16le"]},
+            "embedding_dim": {"description": "Length of the embedding.", "type": "integer", "minimum": 1},
+            "space": {"description": "Embeddings may be compared where this is equal.", "type": "string"},
+            "model": {"description": "`name@sha256:` and twelve hex digits.", "type": "string"},
+            "preprocess": {"description": "`sha256:` and twelve hex digits.", "type": "string"},
             "precision": {"enum": ["f32", "bf16", "int8"]},
-            "normalize": {"enum": ["none", "l2"]},
-            "event_time": nullable("string"),
+            "normalize": {"description": "Scaling of the embedding.", "enum": ["none", "l2"]},
+            "event_time": {"description": "When the object's event happened, for references that came as events.", "type": ["string", "null"], "format": "date-time"},
             "source": part::<SourceRef>(),
-            "processed_at": {"type": "string", "format": "date-time"}
-        }
+            "processed_at": {"description": "When the model had run, UTC.", "type": "string", "format": "date-time"}
+        },
+        "required": ["schema", "uri", "id", "tags", "etag", "version", "bytes", "format", "width", "height", "sha256", "space", "model", "preprocess",
+                     "precision", "normalize", "event_time", "source", "processed_at"],
+        "dependentRequired": {"embedding_b64": ["embedding_dtype"]}
     })
 }
 
 fn rejection() -> Value {
     let reasons: Vec<&str> = Reason::ALL.iter().map(|r| r.name()).collect();
     json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "lakelens.rejection.v1",
-        "description": "Why one item has no record. Readers pass over reasons and fields that they do not know.",
+        "description": "Why one item has no record.",
         "type": "object",
-        "required": ["schema", "uri", "stage", "reason", "detail", "source"],
         "properties": {
             "schema": {"const": "lakelens.rejection.v1"},
-            "uri": nullable("string"),
-            "id": nullable("string"),
+            "uri": {"description": "The image; null where the reference could not be read.", "type": ["string", "null"]},
+            "id": {"description": "The reference's own identifier.", "type": ["string", "null"]},
             "stage": {"enum": ["parse", "fetch", "decode", "infer", "deliver"]},
-            "reason": {"type": "string", "examples": reasons},
-            "detail": {"type": "string"},
-            "input": {"type": "string", "description": "The beginning of an input that could not be read as a reference."},
+            "reason": {"description": "From a list that may grow.", "type": "string", "examples": reasons},
+            "detail": {"description": "The particulars, for a person.", "type": "string"},
+            "input": {"description": "The beginning of an input that could not be read as a reference, without user information and signatures.",
+                      "type": "string"},
             "source": part::<SourceRef>()
-        }
+        },
+        "required": ["schema", "uri", "stage", "reason", "detail", "source"]
     })
 }
 
 fn reference() -> Value {
+    let more = json!({
+        "etag": {"description": "The object must still have it (see `fetch.on_changed`).", "type": ["string", "null"]},
+        "version": {"description": "The object's version to read.", "type": ["string", "null"]},
+        "id": {"description": "Your own identifier, which travels to the record as text.", "type": ["string", "number", "null"]},
+        "tags": {"description": "Your own tags, which travel to the record; 16 KiB in all.", "type": ["object", "null"], "additionalProperties": {"type": "string"}}
+    });
+    let with = |fields: Value| {
+        let mut all = more.clone();
+        if let (Some(all), Value::Object(fields)) = (all.as_object_mut(), fields) {
+            all.extend(fields);
+        }
+        all
+    };
+    let uri = json!({"description": "`s3://bucket/raw key`, `file:///encoded%20path`, `http://` or `https://`.", "type": "string", "pattern": "^[A-Za-z0-9]+://"});
     json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "lakelens.reference",
-        "description": "The value of a message: a URI as plain text, or one of these as JSON. Unknown fields are passed over.",
+        "description": "What arrives: one reference, or several. A message may also be a bare URI without quotes, or an event of an object store (S3, versitygw, MinIO, EventBridge).",
         "anyOf": [
-            {"$ref": "#/$defs/one"},
-            {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/one"}]}},
-            {"description": "An S3 event notification.", "type": "object", "required": ["Records"], "properties": {"Records": {"type": "array"}}}
+            {"$ref": "#/$defs/One"},
+            {"type": "array", "items": {"$ref": "#/$defs/One"}},
+            {"$ref": "#/$defs/Notification"}
         ],
-        "$defs": {"one": {
-            "type": "object",
-            "oneOf": [{"required": ["uri"]}, {"required": ["bucket", "key"]}],
-            "properties": {
-                "uri": {"type": "string", "pattern": "^(s3|https?|file)://"},
-                "bucket": {"type": "string"},
-                "key": {"type": "string", "description": "The raw key."},
-                "etag": nullable("string"),
-                "version": nullable("string"),
-                "id": {"type": ["string", "number", "null"]},
-                "tags": {"type": "object", "additionalProperties": {"type": "string"}, "description": "16 KiB at most."}
+        "$defs": {
+            "One": {
+                "anyOf": [
+                    uri,
+                    {
+                        "type": "object",
+                        "properties": with(json!({"uri": uri})),
+                        "required": ["uri"],
+                        "not": {"anyOf": [{"required": ["bucket"]}, {"required": ["key"]}]}
+                    },
+                    {
+                        "type": "object",
+                        "properties": with(json!({"bucket": {"type": "string", "minLength": 1}, "key": {"description": "The raw key.", "type": "string", "minLength": 1}})),
+                        "required": ["bucket", "key"],
+                        "not": {"required": ["uri"]}
+                    }
+                ]
+            },
+            "Notification": {
+                "description": "An S3 event notification.",
+                "type": "object",
+                "properties": {"Records": {"type": "array", "items": {"type": "object"}}},
+                "required": ["Records"]
             }
-        }}
+        }
     })
 }

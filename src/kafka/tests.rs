@@ -123,10 +123,13 @@ pub(crate) fn read_all(broker: &str, topic: &str) -> Vec<OwnedMessage> {
 #[test]
 fn what_delivery_depends_on_is_refused() {
     for name in ["group.id", "transactional.id", "isolation.level", "enable.auto.commit", "auto.offset.reset"] {
-        let properties = BTreeMap::from([(name.to_owned(), "x".to_owned())]);
+        assert!(FORBIDDEN.iter().any(|(known, _)| *known == name), "{name}");
+    }
+    for (name, instead) in FORBIDDEN {
+        let properties = BTreeMap::from([((*name).to_owned(), "x".to_owned())]);
         let error = client_config("b:1", &properties, &[], &[]).expect_err("refused");
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains(name), "{error}");
+        assert!(error.to_string().contains(name) && error.to_string().contains(instead), "{error}");
     }
 }
 
