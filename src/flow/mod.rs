@@ -6,6 +6,7 @@ mod message;
 mod outcome;
 mod record;
 mod reference;
+mod scrub;
 
 pub use envelope::{AckToken, Delivery, Envelope, Item, LostToken};
 pub use memory::{MemoryBudget, Pool, Reservation};
@@ -13,3 +14,4 @@ pub use message::{Header, Message, Partition, Position};
 pub use outcome::{Outcome, Reason, Rejection, Skip, Stage};
 pub use record::{Label, Record, SourceRef};
 pub use reference::{ImageRef, Location, ParsedItem};
+pub use scrub::scrubbed;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Skip;
+use super::scrub::is_secret;
 
 /// Where an image lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,26 +27,6 @@ impl fmt::Display for Location {
             Self::Http(url) => f.write_str(&without_secrets(url)),
         }
     }
-}
-
-/// Query parameters that carry a right to read, by lower-cased name.
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    name.starts_with("x-amz-")
-        || name.starts_with("x-goog-")
-        || matches!(
-            name.as_str(),
-            "sig"
-                | "signature"
-                | "token"
-                | "access_token"
-                | "awsaccesskeyid"
-                | "googleaccessid"
-                | "key"
-                | "api_key"
-                | "apikey"
-                | "password"
-        )
 }
 
 fn without_secrets(url: &url::Url) -> String {

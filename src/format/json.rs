@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use super::source_ref;
 use crate::config::Encoding;
-use crate::flow::{Item, Label, Record, Rejection, SourceRef};
+use crate::flow::{Item, Label, Record, Rejection, SourceRef, scrubbed};
 
 /// The name and version of a record.
 pub const RECORD_SCHEMA: &str = "lakelens.record.v1";
 /// The name and version of a rejection.
 pub const REJECTION_SCHEMA: &str = "lakelens.rejection.v1";
-/// Longest piece of an unreadable input that a rejection repeats.
+/// Longest piece of an unreadable input that a rejection repeats, in characters, and how much of it is looked at for secrets that the cut would
+/// break in two, in bytes.
 const INPUT_LIMIT: usize = 1024;
+const INPUT_READ: usize = 16 * INPUT_LIMIT;
 
 /// Which parts of a record are written, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +135,13 @@ fn write(value: &impl Serialize, out: &mut Vec<u8>) {
 
 /// Reads a record back, whichever encoding its embedding has. Unknown fields are passed over.
 pub fn parse_record(bytes: &[u8]) -> Result<Record, String> {
-    let json: JsonRecord = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let json: JsonRecord = serde_json::from_slice(bytes).map_err(|e| {
+        // The library's own text repeats values.
+        let what = if e.is_data() { "a field is missing or of another type" } else { "it is not JSON" };
+        format!("{what}, found at line {}, column {}", e.line(), e.column())
+    })?;
     if json.schema != RECORD_SCHEMA {
-        return Err(format!("its schema is `{}`, not {RECORD_SCHEMA}", json.schema.chars().take(64).collect::<String>()));
+        return Err(format!("its `schema` is not {RECORD_SCHEMA}"));
     }
     let embedding = match (json.embedding, json.embedding_b64) {
         (Some(values), _) => Some(values.into_owned()),
@@ -179,7 +185,7 @@ fn decode_embedding(text: &str, dtype: &str) -> Result<Vec<f32>, String> {
     let width = match dtype {
         "f32le" => 4,
         "f16le" => 2,
-        other => return Err(format!("embedding_dtype `{}` is unknown", other.chars().take(16).collect::<String>())),
+        _ => return Err("its embedding_dtype is neither f32le nor f16le".into()),
     };
     if !bytes.len().is_multiple_of(width) {
         return Err(format!("embedding_b64 has {} bytes, which is no multiple of {width}", bytes.len()));
@@ -207,11 +213,15 @@ struct JsonRejection<'a> {
     source: SourceRef,
 }
 
-/// Appends a rejection to `out`, without a line end. Where the input could not even be read as a reference, its beginning stands in `input`.
+/// Appends a rejection to `out`, without a line end. Where the input could not even be read as a reference, its beginning stands in `input`, without
+/// user information and signatures.
 pub fn rejection(item: &Item, rejection: &Rejection, out: &mut Vec<u8>) {
     let reference = item.reference();
     let input = match (reference, &item.message.value) {
-        (None, Some(value)) => Some(String::from_utf8_lossy(&value[..value.len().min(INPUT_LIMIT)]).into_owned()),
+        (None, Some(value)) => {
+            let beginning = String::from_utf8_lossy(&value[..value.len().min(INPUT_READ)]);
+            Some(scrubbed(&beginning).chars().take(INPUT_LIMIT).collect())
+        }
         _ => None,
     };
     let json = JsonRejection {
@@ -298,6 +308,52 @@ pub(crate) mod tests {
         #[test]
         fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse_record(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_input_of_a_rejection_repeats_no_user_information_and_no_signatures() {
+        let written = |value: &[u8]| {
+            let partition = crate::flow::Partition::new("refs", 0);
+            let position = crate::flow::Position { partition: partition.clone(), offset: 0, item: 0 };
+            let message = crate::flow::Message {
+                partition,
+                offset: 0,
+                key: None,
+                value: Some(bytes::Bytes::copy_from_slice(value)),
+                headers: Vec::new(),
+                timestamp_ms: None,
+                trusted: false,
+                listing: None,
+                memory: crate::flow::Reservation::none(),
+            };
+            let parsed = crate::reference::parse(Some(value), &[]).remove(0);
+            let crate::flow::ParsedItem::Bad(detail) = &parsed else { panic!("{parsed:?}") };
+            let why = Rejection::new(crate::flow::Stage::Parse, crate::flow::Reason::BadReference, detail.clone());
+            let mut out = Vec::new();
+            rejection(&Item { message: message.into(), position, parsed }, &why, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for value in [
+            "s3://user:hunter2@b/k",
+            "ftp://user:hunter2@b/k?X-Amz-Signature=hunter2&sig=hunter2&token=hunter2",
+            r#"{"uri": "https://user:hunter2@h:x/a?X-Amz-Credential=hunter2\u0026sig=hunter2"}"#,
+            r#"{"uri": "https:\/\/user:hunter2@h:x\/a"#,
+        ] {
+            let line = written(value.as_bytes());
+            assert!(line.contains(r#""input":""#) && !line.contains("hunter2"), "{line}");
+        }
+        // A secret that the cut would break in two.
+        let long = format!("{}https://user:hunter2{}@h/a", "x".repeat(1000), "hunter2".repeat(100));
+        assert!(!written(long.as_bytes()).contains("hunter2"));
+        assert!(written("é".repeat(2000).as_bytes()).contains(&"é".repeat(1024)));
+    }
+
+    #[test]
+    fn an_error_repeats_nothing_of_what_is_no_record() {
+        for text in [r#"{"schema":"hunter2"}"#, r#"{"schema":"lakelens.record.v1","uri":"a","bytes":"hunter2"}"#, "hunter2"] {
+            let error = parse_record(text.as_bytes()).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
