@@ -14,7 +14,7 @@ use crate::{Error, Result, model, store};
 /// Label files, folders, globs, s3://bucket/prefix, or - for references on stdin.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Files, folders, globs, s3://bucket/prefix, or - for references on stdin, one a line.
+    /// Files, folders, globs, s3://bucket/prefix, or - for references on stdin, one a line; so are .txt, .lst, .uris, .jsonl and .ndjson files read.
     #[arg(required = true)]
     input: Vec<String>,
     /// A model folder with model.yaml, or an .onnx file.

@@ -46,6 +46,17 @@ pub fn is_image_name(name: &Path) -> bool {
     name.extension().and_then(|e| e.to_str()).is_some_and(|e| IMAGE_EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
+/// Extensions of files that hold a reference on each line.
+const LINES_EXTENSIONS: &[&str] = &[".jsonl", ".ndjson", ".txt", ".lst", ".uris"];
+
+/// Whether a file is no text, whatever its name says: every image format has a zero byte near its beginning.
+fn is_binary(path: &Path) -> bool {
+    use std::io::Read;
+    let mut beginning = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(1024).read_to_end(&mut beginning));
+    read.is_ok() && beginning.contains(&0)
+}
+
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -104,15 +115,15 @@ pub enum Input {
 }
 
 impl Input {
-    /// What `text` names where images are asked for: a named file is an image, unless its extension says that it is JSON lines.
+    /// What `text` names where images are asked for: a named file is an image, unless its extension says that it is text, which then holds lines.
     ///
     /// # Errors
     /// [`Error::Config`] if there is nothing of that name.
     pub fn of_images(text: &str) -> Result<Self> {
         Self::find(text, |path| {
             let name = path.to_string_lossy().to_ascii_lowercase();
-            let name = name.strip_suffix(".gz").unwrap_or(&name);
-            name.ends_with(".jsonl") || name.ends_with(".ndjson")
+            let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), false), |name| (name, true));
+            LINES_EXTENSIONS.iter().any(|e| name.ends_with(e)) && (packed || !is_binary(path))
         })
     }
 

@@ -128,6 +128,62 @@ fn references_are_read_from_stdin_and_records_written_to_stdout() {
 }
 
 #[test]
+fn text_files_are_lines_of_references_and_pictures_stay_pictures_whatever_their_name() {
+    let folder = lake(3);
+    let lines = "photos/000 é+.jpg\r\n\n{\"uri\": \"file:///no/such/file.jpg\"}\nhttps://user:hunter2@h:x/?sig=hunter2\n";
+    for name in ["refs.txt", "refs.LST", "refs.uris", "refs.jsonl", "refs.ndjson"] {
+        std::fs::write(folder.path().join(name), lines).unwrap();
+        let out = format!("{name}.out.jsonl");
+        run(folder.path(), &["label", name, "--model", "model", "--out", &out], 0);
+        assert_eq!(records(&folder.path().join(&out)).len(), 1, "{name}");
+        let rejected = records(&folder.path().join(format!("{out}.rejected.jsonl")));
+        let reasons: Vec<&str> = rejected.iter().map(|r| r["reason"].as_str().unwrap()).collect();
+        assert_eq!(reasons, ["not_found", "bad_reference"], "{name}");
+        assert_eq!(rejected[1]["input"], "https://***@h:x/?sig=***");
+    }
+    std::fs::copy(folder.path().join("photos/001 é+.png"), folder.path().join("picture.txt")).unwrap();
+    run(folder.path(), &["label", "picture.txt", "--model", "model", "--out", "picture.jsonl"], 0);
+    assert_eq!(records(&folder.path().join("picture.jsonl")).len(), 1);
+}
+
+#[test]
+fn check_names_every_mistake_at_once() {
+    let folder = lake(0);
+    let text = "version: 2
+source:
+  - { name: a, priority: live, kafka: { brokers: \"b:9092\", topics: [refs], properties: { group.id: x } } }
+  - { listing: { path: photos } }
+fetch: { allow: { s3: [lake], http: [\"10.0.0.0/33\", \"*.*\"] }, timeuot: 3s }
+model: { path: no-such-model }
+sinks:
+  - kafka: { labels: refs }
+  - parquet: {}
+dead_letters: { kafka: refs }
+delivery: exactly-once
+";
+    std::fs::write(folder.path().join("bad.yaml"), text).unwrap();
+    let output = run(folder.path(), &["check", "bad.yaml"], 2);
+    let found = stderr(&output);
+    for mistake in [
+        "bad.yaml:1:10: version: out of range: only 1 is known",
+        "bad.yaml:3:100: source[0].kafka.properties.group.id: may not be set: use `group`",
+        "bad.yaml:4:5: source[1]: needs a `name`",
+        "bad.yaml:4:5: source[1]: needs a `priority`",
+        "bad.yaml:3:3: source: `delivery: exactly-once` cannot be kept",
+        "bad.yaml:5:24: fetch.allow.s3[0]: `lake` is not `bucket/*`",
+        "bad.yaml:5:38: fetch.allow.http[0]: `10.0.0.0/33` is not a host",
+        "bad.yaml:5:53: fetch.allow.http[1]: `*.*` is not a host",
+        "bad.yaml:5:63: fetch.timeuot: unknown field; did you mean `timeout`?",
+        "bad.yaml:6:16: model.path: cannot be opened",
+        "bad.yaml:8:22: sinks[0].kafka.labels: `refs` is a topic of the source",
+        "bad.yaml:9:14: sinks[1].parquet.path: the field `path` is missing",
+        "bad.yaml:10:24: dead_letters.kafka: `refs` is a topic of the source",
+    ] {
+        assert!(found.contains(mistake), "{mistake}\n--- is not in ---\n{found}");
+    }
+}
+
+#[test]
 fn the_pipeline_of_a_local_folder_runs_and_goes_on_where_it_was() {
     let folder = lake(25);
     let pipeline = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/local-folder.yaml");
