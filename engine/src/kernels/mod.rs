@@ -2,9 +2,13 @@
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
 mod conv;
+mod isa;
+pub mod peak;
 mod reference;
+mod simd;
 
 pub use conv::{Conv, ConvArgs};
+pub use isa::Isa;
 
 /// A convolution: of one image, independent of how many run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
