@@ -12,6 +12,7 @@ mod simd;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod winograd;
 
 pub use conv::{Algorithm, Conv, ConvArgs, candidates};
 pub use isa::Isa;

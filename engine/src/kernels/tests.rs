@@ -111,4 +111,14 @@ proptest! {
             prop_assert!(difference < 2e-6, "{isa:?} differs by {difference}");
         }
     }
+
+    #[test]
+    fn winograd_agrees_with_the_reference(case in case(wino_shape())) {
+        for isa in Isa::present() {
+            for (algorithm, bar) in [(Algorithm::Winograd2, 3e-6), (Algorithm::Winograd4, 1e-5)] {
+                let difference = difference(&case, algorithm, isa);
+                prop_assert!(difference < bar, "{algorithm:?} on {isa:?} differs by {difference}");
+            }
+        }
+    }
 }
