@@ -96,10 +96,11 @@ fn main() {
         println!("peak {a:?}: {:.1} GOP/s", measure(a, 10).unwrap_or(f64::NAN) / 1e9);
     }
     let mut isa = Isa::best();
-    let mut batches = Vec::new();
+    let (mut batches, mut only_direct) = (Vec::new(), false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "avx2" => isa = Isa::Avx2,
+            "direct" => only_direct = true,
             "portable" => isa = Isa::Portable,
             number => batches.extend(number.parse::<usize>()),
         }
@@ -117,7 +118,7 @@ fn main() {
             }
             all
         });
-        for algorithm in every {
+        for algorithm in every.into_iter().filter(|algorithm| !only_direct || *algorithm == Algorithm::Direct) {
             let pick = |shape: &ConvShape| if candidates(shape).contains(&algorithm) { algorithm } else { Algorithm::Direct };
             let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa);
             println!("\nbatch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);

@@ -215,6 +215,7 @@ impl Direct {
         let bounds = activation.bounds();
         let output = shape.output();
         let soon_step = (width * 4).div_ceil(range.len()).clamp(4, 64);
+        let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
             let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
             let last = block + 1 == self.blocks.len();
@@ -223,7 +224,6 @@ impl Direct {
             let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
             for index in range.clone() {
                 let rows = tiles.rows(index);
-                let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
                 pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
                 for row in 0..rows {
                     self.point(shape, pixel, runs, input, args.input_pitch, |run, to| pointers[run][row] = to);

@@ -115,7 +115,7 @@ proptest! {
     #[test]
     fn winograd_agrees_with_the_reference(case in case(wino_shape())) {
         for isa in Isa::present() {
-            for (algorithm, bar) in [(Algorithm::Winograd2, 3e-6), (Algorithm::Winograd4, 1e-5)] {
+            for (algorithm, bar) in [(Algorithm::Winograd2, 3e-6), (Algorithm::Winograd4, 5e-6)] {
                 let difference = difference(&case, algorithm, isa);
                 prop_assert!(difference < bar, "{algorithm:?} on {isa:?} differs by {difference}");
             }
