@@ -1,5 +1,6 @@
 //! A convolution with its weights packed, bias, residual and activation fused.
 
+use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::winograd::Winograd;
 use super::{Activation, ConvShape, Isa};
@@ -18,6 +19,7 @@ pub enum Algorithm {
 #[derive(Debug, Clone)]
 enum Packed {
     Direct(Direct),
+    Depthwise(Depthwise),
     Winograd2(Winograd<2, 4>),
     Winograd4(Winograd<4, 6>),
 }
@@ -81,6 +83,7 @@ impl Conv {
         assert!(candidates(&shape).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
         let isa = isa.checked();
         let packed = match algorithm {
+            Algorithm::Direct if Depthwise::fits(&shape) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),
             Algorithm::Direct => Packed::Direct(Direct::new(shape, weights, bias, isa)),
             Algorithm::Winograd2 => Packed::Winograd2(Winograd::new(shape, weights, bias, isa)),
             Algorithm::Winograd4 => Packed::Winograd4(Winograd::new(shape, weights, bias, isa)),
@@ -97,6 +100,7 @@ impl Conv {
     pub fn scratch(&self, images: usize) -> usize {
         match &self.packed {
             Packed::Direct(direct) => direct.scratch(),
+            Packed::Depthwise(_) => 0,
             Packed::Winograd2(winograd) => winograd.scratch(images),
             Packed::Winograd4(winograd) => winograd.scratch(images),
         }
@@ -106,6 +110,7 @@ impl Conv {
     pub fn weight_bytes(&self) -> usize {
         match &self.packed {
             Packed::Direct(direct) => direct.weight_bytes(),
+            Packed::Depthwise(depthwise) => depthwise.weight_bytes(),
             Packed::Winograd2(winograd) => winograd.weight_bytes(),
             Packed::Winograd4(winograd) => winograd.weight_bytes(),
         }
@@ -128,6 +133,7 @@ impl Conv {
         }
         match &self.packed {
             Packed::Direct(direct) => direct.run(self.activation, args),
+            Packed::Depthwise(depthwise) => depthwise.run(self.activation, args),
             Packed::Winograd2(winograd) => winograd.run(self.activation, args),
             Packed::Winograd4(winograd) => winograd.run(self.activation, args),
         }

@@ -3,6 +3,7 @@
 
 mod activation;
 mod conv;
+mod depthwise;
 mod direct;
 mod isa;
 mod memory;

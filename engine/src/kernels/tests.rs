@@ -46,6 +46,16 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn depthwise_shape()(
+        input in [1usize..20, 1usize..20], kernel in (1usize..6, prop_oneof![2 => 1usize..8, 3 => Just(3), 3 => Just(5)]).prop_map(<[usize; 2]>::from),
+        stride in [1usize..4, 1usize..4], dilation in prop_oneof![3 => Just([1usize, 1]), 1 => [1usize..3, 1usize..3]],
+        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], channels in 2usize..70,
+    ) -> ConvShape {
+        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }
+    }
+}
+
 /// What runs must agree on: everything but how it is computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
@@ -119,6 +129,14 @@ proptest! {
                 let difference = difference(&case, algorithm, isa);
                 prop_assert!(difference < bar, "{algorithm:?} on {isa:?} differs by {difference}");
             }
+        }
+    }
+
+    #[test]
+    fn depthwise_convolutions_agree_with_the_reference(case in case(depthwise_shape())) {
+        for isa in Isa::present() {
+            let difference = difference(&case, Algorithm::Direct, isa);
+            prop_assert!(difference < 2e-6, "{isa:?} differs by {difference}");
         }
     }
 }
