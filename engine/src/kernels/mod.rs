@@ -1,10 +1,22 @@
 //! The arithmetic. Tensors are channels-last (`[n, h, w, c]`), seen through a *pitch*: the distance between two neighbouring pixels in elements, at
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
+mod activation;
 mod conv;
+mod depthwise;
+mod direct;
+mod isa;
+mod memory;
+pub mod peak;
 mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod winograd;
 
-pub use conv::{Conv, ConvArgs};
+pub use conv::{Algorithm, Conv, ConvArgs, candidates};
+pub use isa::Isa;
 
 /// A convolution: of one image, independent of how many run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,150 @@
+//! The time and share of peak of each of ResNet-50's convolutions, run one after the other with weights of their own as the network does, so that weights
+//! come from memory as they would: `taskset -c 0 cargo run --release -p lakelens-engine --example kernels [-- BATCH...]`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use lakelens_engine::kernels::peak::{Arithmetic, measure};
+use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, candidates};
+
+/// ResNet-50's convolutions in order; true where a residual is added.
+fn resnet50() -> Vec<(ConvShape, bool)> {
+    let conv = |size: usize, in_channels, out_channels, kernel: usize, stride| ConvShape {
+        input: [size; 2],
+        in_channels,
+        out_channels,
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        pad: [kernel / 2; 4],
+        groups: 1,
+    };
+    let mut all = vec![(conv(224, 3, 64, 7, 2), false)];
+    let (mut size, mut channels) = (56, 64);
+    for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
+        let width = 64 << stage;
+        for block in 0..blocks {
+            let stride = if block == 0 && stage > 0 { 2 } else { 1 };
+            if block == 0 {
+                all.push((conv(size, channels, width * 4, 1, stride), false));
+            }
+            all.push((conv(size, channels, width, 1, 1), false));
+            all.push((conv(size, width, width, 3, stride), false));
+            size /= stride;
+            all.push((conv(size, width, width * 4, 1, 1), true));
+            channels = width * 4;
+        }
+    }
+    all
+}
+
+/// Values between -1 and 1 that repeat from run to run.
+fn noise(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as i32 as f32 / 2_147_483_648.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Seconds of each convolution at each algorithm that it has: the best of `passes` passes over the network.
+fn time(layers: &[(ConvShape, bool)], algorithm: impl Fn(&ConvShape) -> Algorithm, batch: usize, passes: usize, isa: Isa) -> (Vec<f64>, usize) {
+    let convs: Vec<Conv> = layers
+        .iter()
+        .map(|(shape, _)| {
+            let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
+            let weights = noise(shape.out_channels * taps, 7);
+            Conv::new_with(*shape, &weights, &vec![0.1; shape.out_channels], Activation::Relu, algorithm(shape), isa)
+        })
+        .collect();
+    let largest = layers.iter().map(|(s, _)| {
+        let [oh, ow] = s.output();
+        (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
+    });
+    let largest = largest.max().unwrap_or(0);
+    let (mut a, mut b, residual) = (noise(largest, 1), vec![0.0; largest], noise(largest, 2));
+    let mut scratch = vec![0.0; convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0)];
+    let mut best = vec![f64::INFINITY; layers.len()];
+    for _ in 0..passes {
+        for ((conv, (shape, adds)), best) in convs.iter().zip(layers).zip(&mut best) {
+            let start = Instant::now();
+            conv.run(ConvArgs {
+                images: batch,
+                input: &a,
+                input_pitch: shape.in_channels,
+                residual: adds.then_some((&residual, shape.out_channels)),
+                output: &mut b,
+                output_pitch: shape.out_channels,
+                scratch: &mut scratch,
+            });
+            *best = best.min(start.elapsed().as_secs_f64());
+            std::mem::swap(&mut a, &mut b);
+            // Values would grow without end from layer to layer.
+            a.iter_mut().step_by(257).for_each(|x| *x = x.clamp(-1.0, 1.0));
+        }
+        a.copy_from_slice(&noise(largest, 1));
+    }
+    (best, convs.iter().map(Conv::weight_bytes).sum())
+}
+
+fn main() {
+    let peak = measure(Arithmetic::F32, 20).unwrap_or(f64::NAN);
+    for a in [Arithmetic::F32, Arithmetic::Bf16, Arithmetic::Int8] {
+        println!("peak {a:?}: {:.1} GOP/s", measure(a, 10).unwrap_or(f64::NAN) / 1e9);
+    }
+    let mut isa = Isa::best();
+    let (mut batches, mut only_direct) = (Vec::new(), false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "avx2" => isa = Isa::Avx2,
+            "direct" => only_direct = true,
+            "portable" => isa = Isa::Portable,
+            number => batches.extend(number.parse::<usize>()),
+        }
+    }
+    if batches.is_empty() {
+        batches = vec![1, 8];
+    }
+    let layers = resnet50();
+    let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
+    for batch in batches {
+        let mut total_best: Vec<(f64, Algorithm)> = vec![(f64::INFINITY, Algorithm::Direct); layers.len()];
+        let every: Vec<Algorithm> = layers.iter().flat_map(|(shape, _)| candidates(shape)).fold(Vec::new(), |mut all, algorithm| {
+            if !all.contains(&algorithm) {
+                all.push(algorithm);
+            }
+            all
+        });
+        for algorithm in every.into_iter().filter(|algorithm| !only_direct || *algorithm == Algorithm::Direct) {
+            let pick = |shape: &ConvShape| if candidates(shape).contains(&algorithm) { algorithm } else { Algorithm::Direct };
+            let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa);
+            println!("\nbatch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
+            println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
+            let mut kinds: BTreeMap<String, (usize, f64, u64)> = BTreeMap::new();
+            for (i, ((shape, adds), seconds)) in layers.iter().zip(&seconds).enumerate() {
+                if *seconds < total_best[i].0 {
+                    total_best[i] = (*seconds, pick(shape));
+                }
+                let name = format!(
+                    "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}",
+                    shape.input[0], shape.input[1], shape.in_channels, shape.out_channels, shape.kernel[0], shape.kernel[1], shape.stride[0],
+                    if *adds { " +" } else { "" }
+                );
+                let kind = kinds.entry(name).or_default();
+                *kind = (kind.0 + 1, kind.1 + seconds, shape.flops());
+            }
+            for (name, (count, sum, flops)) in kinds.iter().rev() {
+                let each = sum / *count as f64 / batch as f64;
+                let rate = *flops as f64 / each;
+                println!("{name:>42} {count:>5} {:>9.1} {:>8.1} {:>6.3}", each * 1e6, rate / 1e9, rate / peak);
+            }
+            let sum = seconds.iter().sum::<f64>() / batch as f64;
+            println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
+        }
+        let sum = total_best.iter().map(|(seconds, _)| seconds).sum::<f64>() / batch as f64;
+        println!("best of each: {:.2} images/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / peak);
+    }
+}

@@ -1,0 +1,232 @@
+//! Depthwise convolution: each channel has a kernel of its own, so there is nothing to multiply by more than one thing. It is bound by loads; vectors run
+//! over channels, and a strip of neighbouring output pixels is computed at once, so that each input value is loaded once a kernel row.
+
+use super::activation::apply;
+use super::isa::for_each_isa;
+use super::memory::Aligned;
+use super::simd::Simd;
+use super::{Activation, ConvArgs, ConvShape, Isa};
+
+/// Packed weights: for each kernel offset, all channels.
+#[derive(Debug, Clone)]
+pub(super) struct Depthwise {
+    shape: ConvShape,
+    isa: Isa,
+    weights: Aligned,
+    bias: Aligned,
+    /// Values from one kernel offset's weights to the next's.
+    stride: usize,
+}
+
+/// Read in the place of pixels outside the image.
+static ZEROS: [f32; 16] = [0.0; 16];
+
+/// One row of output pixels.
+struct Row<'a> {
+    shape: &'a ConvShape,
+    channels: usize,
+    weights: *const f32,
+    weight_stride: usize,
+    bias: *const f32,
+    /// The image's first pixel.
+    input: *const f32,
+    input_pitch: usize,
+    /// The output row's first pixel, and the residual's (or null).
+    output: *mut f32,
+    output_pitch: usize,
+    residual: *const f32,
+    residual_pitch: usize,
+    y: usize,
+    width: usize,
+    activation: Activation,
+}
+
+impl Depthwise {
+    /// Whether this shape is one.
+    pub(super) fn fits(shape: &ConvShape) -> bool {
+        shape.groups == shape.in_channels && shape.groups == shape.out_channels && shape.groups > 1
+    }
+
+    /// Packs `weights` (`[channels, 1, kh, kw]`) and `bias`.
+    pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
+        let (channels, taps) = (shape.in_channels, shape.kernel[0] * shape.kernel[1]);
+        let stride = channels.next_multiple_of(isa.lanes());
+        let mut packed = Aligned::zeros(stride * taps);
+        let to = packed.as_mut_slice();
+        for (channel, kernel) in weights.chunks_exact(taps).enumerate() {
+            for (tap, weight) in kernel.iter().enumerate() {
+                to[tap * stride + channel] = *weight;
+            }
+        }
+        let mut padded_bias = Aligned::zeros(stride);
+        padded_bias.as_mut_slice()[..channels].copy_from_slice(bias);
+        Self { shape, isa, weights: packed, bias: padded_bias, stride }
+    }
+
+    pub(super) fn weight_bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * 4
+    }
+
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
+    pub(super) fn run(&self, activation: Activation, args: ConvArgs<'_>) {
+        let shape = &self.shape;
+        let [oh, ow] = shape.output();
+        for line in 0..args.images * oh {
+            let (image, y) = (line / oh, line % oh);
+            let row = Row {
+                shape,
+                channels: shape.in_channels,
+                weights: self.weights.as_ptr(),
+                weight_stride: self.stride,
+                bias: self.bias.as_ptr(),
+                input: args.input[image * shape.input[0] * shape.input[1] * args.input_pitch..].as_ptr(),
+                input_pitch: args.input_pitch,
+                output: args.output[line * ow * args.output_pitch..].as_mut_ptr(),
+                output_pitch: args.output_pitch,
+                residual: args.residual.map_or(std::ptr::null(), |(values, pitch)| values[line * ow * pitch..].as_ptr()),
+                residual_pitch: args.residual.map_or(0, |(_, pitch)| pitch),
+                y,
+                width: ow,
+                activation,
+            };
+            // SAFETY: `isa` was checked; the image, the output row and the residual row lie inside their tensors, and weights and bias are whole vectors.
+            unsafe { row_on(self.isa, &row) };
+        }
+    }
+}
+
+/// Computes a row.
+///
+/// # Safety
+/// As for [`Simd`]; the row's pointers reach what its fields say.
+#[inline(always)]
+unsafe fn row<S: Simd>(row: &Row<'_>) {
+    // SAFETY: the caller's promise, passed on; strips lie within the row.
+    unsafe {
+        match (row.shape.dilation[1], row.shape.kernel[1], row.shape.stride[1]) {
+            (1, 3, 1) => strips::<S, 3, 1, 8>(row),
+            (1, 3, 2) => strips::<S, 3, 2, 4>(row),
+            (1, 5, 1) => strips::<S, 5, 1, 8>(row),
+            (1, 5, 2) => strips::<S, 5, 2, 4>(row),
+            (1, 7, 1) => strips::<S, 7, 1, 4>(row),
+            _ => pixels::<S>(row),
+        }
+    }
+}
+
+for_each_isa! {
+    /// See [`row`].
+    unsafe fn row_on(line: &Row<'_>) => row
+}
+
+/// The kernel rows that lie inside the image, and the input row of the first.
+#[inline(always)]
+fn kernel_rows(row: &Row<'_>) -> impl Iterator<Item = (usize, usize)> {
+    let (shape, y) = (*row.shape, row.y);
+    (0..shape.kernel[0]).filter_map(move |ky| {
+        let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
+        (iy < shape.input[0]).then_some((ky, iy))
+    })
+}
+
+/// All strips of `P` pixels of a row, for a dense kernel `KW` wide at a stride of `SX`.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn strips<S: Simd, const KW: usize, const SX: usize, const P: usize>(row: &Row<'_>) {
+    let (left, width) = (row.shape.pad[1], row.shape.input[1]);
+    for channel in (0..row.channels).step_by(S::LANES) {
+        let whole = channel + S::LANES <= row.channels;
+        for x in (0..row.width).step_by(P) {
+            let inside = x * SX >= left && x * SX + (P - 1) * SX + KW <= left + width && x + P <= row.width;
+            // SAFETY: the caller's promise; the faster one only where no pixel is outside and no vector is part empty.
+            unsafe {
+                if inside && whole { strip::<S, KW, SX, P, false>(row, channel, x) } else { strip::<S, KW, SX, P, true>(row, channel, x) }
+            }
+        }
+    }
+}
+
+/// One vector of channels of a strip from `x` on; `CHECKED` where some of its input pixels, output pixels or channels do not exist.
+///
+/// # Safety
+/// As for [`row`]; without `CHECKED` all of them exist.
+#[inline(always)]
+unsafe fn strip<S: Simd, const KW: usize, const SX: usize, const P: usize, const CHECKED: bool>(row: &Row<'_>, channel: usize, x: usize) {
+    // SAFETY: pixels outside the image are read from ZEROS, and vectors are cut to the channels that exist.
+    unsafe {
+        let count = if CHECKED { S::LANES.min(row.channels - channel) } else { S::LANES };
+        let mut sums = [S::load(row.bias.add(channel)); P];
+        for (ky, iy) in kernel_rows(row) {
+            let weights = row.weights.add(ky * KW * row.weight_stride + channel);
+            let weights: [S::V; KW] = std::array::from_fn(|kx| S::load(weights.add(kx * row.weight_stride)));
+            let line = row.input.add(iy * row.shape.input[1] * row.input_pitch + channel);
+            let first = (x * SX).wrapping_sub(row.shape.pad[1]);
+            for column in 0..(P - 1) * SX + KW {
+                let ix = first.wrapping_add(column);
+                let value = if !CHECKED {
+                    S::load(line.add(ix * row.input_pitch))
+                } else {
+                    S::load_part(if ix < row.shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() }, count)
+                };
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    if column >= p * SX && column - p * SX < KW {
+                        *sum = S::fma(value, weights[column - p * SX], *sum);
+                    }
+                }
+            }
+        }
+        for (p, sum) in sums.into_iter().enumerate() {
+            if !CHECKED || x + p < row.width {
+                finish::<S>(row, channel, x + p, sum, count);
+            }
+        }
+    }
+}
+
+/// All pixels of a row one by one, for any kernel.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn pixels<S: Simd>(row: &Row<'_>) {
+    let shape = row.shape;
+    for x in 0..row.width {
+        for channel in (0..row.channels).step_by(S::LANES) {
+            let count = S::LANES.min(row.channels - channel);
+            // SAFETY: only pixels inside the image are read, and vectors are cut to the channels that exist.
+            unsafe {
+                let mut sum = S::load(row.bias.add(channel));
+                for (ky, iy) in kernel_rows(row) {
+                    for kx in 0..shape.kernel[1] {
+                        let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
+                        if ix < shape.input[1] {
+                            let value = S::load_part(row.input.add((iy * shape.input[1] + ix) * row.input_pitch + channel), count);
+                            let weight = S::load(row.weights.add((ky * shape.kernel[1] + kx) * row.weight_stride + channel));
+                            sum = S::fma(value, weight, sum);
+                        }
+                    }
+                }
+                finish::<S>(row, channel, x, sum, count);
+            }
+        }
+    }
+}
+
+/// Adds the residual, applies the activation and stores.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(row: &Row<'_>, channel: usize, x: usize, mut sum: S::V, count: usize) {
+    // SAFETY: the pixel exists, and `count` of its channels from `channel` on.
+    unsafe {
+        if !row.residual.is_null() {
+            sum = S::add(sum, S::load_part(row.residual.add(x * row.residual_pitch + channel), count));
+        }
+        sum = apply::<S>(sum, row.activation);
+        let to = row.output.add(x * row.output_pitch + channel);
+        if count == S::LANES { S::store(to, sum) } else { S::store_part(to, sum, count) }
+    }
+}

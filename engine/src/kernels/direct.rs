@@ -1,0 +1,281 @@
+//! Convolution as matmuls of register tiles, one for each kernel offset, over input rows read where they lie: channels-last, an output pixel's input at one
+//! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros.
+
+use super::activation::activate_rows;
+use super::memory::{Aligned, LINE, aligned};
+use super::tile::{self, ROWS, Tile, Tiles};
+use super::{Activation, ConvArgs, ConvShape, Isa};
+use std::ops::Range;
+
+/// Most runs of one block, as their pointers are kept on the stack.
+const RUNS: usize = 32;
+/// Weights of a block: what one tile walks through is this many values of K at most, so that a block's panel (256 bytes a value) and the next one's
+/// stay in L2 together.
+const DEPTH: usize = 1280;
+/// Up to this many input channels, the image is copied with its padding first, and a run spans a whole row of the kernel.
+const FEW_CHANNELS: usize = 16;
+/// Bytes of weights up to which all output channels of [`TILES_AT_ONCE`] tiles are computed together.
+const WEIGHTS_KEPT: usize = 512 << 10;
+const TILES_AT_ONCE: usize = 4;
+
+/// Consecutive input values at one kernel offset.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    ky: usize,
+    kx: usize,
+    /// First channel within the group.
+    channel: usize,
+    len: usize,
+}
+
+/// Packed weights and the order in which they are used.
+#[derive(Debug, Clone)]
+pub(super) struct Direct {
+    shape: ConvShape,
+    isa: Isa,
+    /// For each group and panel: for each value of each run, the panel's vectors.
+    weights: Aligned,
+    /// For each group, whole vectors.
+    bias: Aligned,
+    zeros: Aligned,
+    runs: Vec<Run>,
+    lens: Vec<u32>,
+    /// Values of all runs together.
+    depth: usize,
+    /// For each block: first run, runs, values.
+    blocks: Vec<(usize, usize, usize)>,
+    /// Whether the image is copied with its padding first.
+    copied: bool,
+}
+
+/// The output pixels of a call, in order.
+#[derive(Clone, Copy, Default)]
+struct Pixel {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+impl Pixel {
+    #[inline(always)]
+    fn step(&mut self, [h, w]: [usize; 2]) {
+        self.x += 1;
+        if self.x == w {
+            self.x = 0;
+            self.y += 1;
+            if self.y == h {
+                self.y = 0;
+                self.image += 1;
+            }
+        }
+    }
+}
+
+impl Direct {
+    /// Packs `weights` (`[out, in / groups, kh, kw]`) and `bias`, whose lengths the caller has checked.
+    pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
+        let [kh, kw] = shape.kernel;
+        let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+        let copied = shape.groups == 1 && shape.dilation[1] == 1 && kw > 1 && group_in <= FEW_CHANNELS;
+        let mut runs = Vec::new();
+        for ky in 0..kh {
+            if copied {
+                runs.push(Run { ky, kx: 0, channel: 0, len: kw * group_in });
+                continue;
+            }
+            for kx in 0..kw {
+                let parts = group_in.div_ceil(512);
+                runs.extend(tile::split(group_in, parts).map(|(channel, len)| Run { ky, kx, channel, len }));
+            }
+        }
+        let depth = kh * kw * group_in;
+        let wanted = depth.div_ceil(depth.div_ceil(DEPTH));
+        let mut blocks: Vec<(usize, usize, usize)> = Vec::new();
+        for (i, run) in runs.iter().enumerate() {
+            match blocks.last_mut() {
+                Some((_, count, values)) if *values + run.len / 2 < wanted && *count < RUNS => {
+                    *count += 1;
+                    *values += run.len;
+                }
+                _ => blocks.push((i, 1, run.len)),
+            }
+        }
+        let lanes = isa.lanes();
+        let vectors = group_out.div_ceil(lanes);
+        let mut packed = Aligned::zeros(shape.groups * depth * vectors * lanes);
+        let mut padded_bias = Aligned::zeros(shape.groups * vectors * lanes);
+        let to = packed.as_mut_slice();
+        for group in 0..shape.groups {
+            for (first, count) in tile::panels(isa, vectors) {
+                let width = count * lanes;
+                let mut at = (group * vectors + first) * depth * lanes;
+                for (run, value) in runs.iter().flat_map(|run| (0..run.len).map(move |value| (run, value))) {
+                    let (kx, channel) = if copied { (value / group_in, value % group_in) } else { (run.kx, run.channel + value) };
+                    for column in 0..width.min(group_out - first * lanes) {
+                        let out = group * group_out + first * lanes + column;
+                        to[at + column] = weights[((out * group_in + channel) * kh + run.ky) * kw + kx];
+                    }
+                    at += width;
+                }
+            }
+            padded_bias.as_mut_slice()[group * vectors * lanes..][..group_out].copy_from_slice(&bias[group * group_out..][..group_out]);
+        }
+        let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
+        let lens = runs.iter().map(|run| run.len as u32).collect();
+        Self { shape, isa, weights: packed, bias: padded_bias, zeros: Aligned::zeros(longest), runs, lens, depth, blocks, copied }
+    }
+
+    pub(super) fn weight_bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * 4
+    }
+
+    /// Height and width of the image with its padding.
+    fn padded(&self) -> [usize; 2] {
+        let ConvShape { input: [h, w], pad: [top, left, bottom, right], .. } = self.shape;
+        [h + top + bottom, w + left + right]
+    }
+
+    pub(super) fn scratch(&self) -> usize {
+        let [h, w] = self.padded();
+        if self.copied { h * w * self.shape.in_channels + LINE } else { 0 }
+    }
+
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
+    pub(super) fn run(&self, activation: Activation, mut args: ConvArgs<'_>) {
+        if !self.copied {
+            return self.rows(self.shape, activation, &mut args);
+        }
+        let ConvShape { input: [h, w], in_channels: channels, pad: [top, left, ..], .. } = self.shape;
+        let [padded_h, padded_w] = self.padded();
+        let pixels = self.shape.output().iter().product::<usize>();
+        let scratch = aligned(args.scratch, padded_h * padded_w * channels);
+        scratch.fill(0.0);
+        for image in 0..args.images {
+            for y in 0..h {
+                let to = &mut scratch[((top + y) * padded_w + left) * channels..][..w * channels];
+                let from = &args.input[(image * h + y) * w * args.input_pitch..];
+                if args.input_pitch == channels {
+                    to.copy_from_slice(&from[..w * channels]);
+                } else {
+                    for (x, to) in to.chunks_exact_mut(channels).enumerate() {
+                        to.copy_from_slice(&from[x * args.input_pitch..][..channels]);
+                    }
+                }
+            }
+            let mut one = ConvArgs {
+                images: 1,
+                input: scratch,
+                input_pitch: channels,
+                residual: args.residual.map(|(values, pitch)| (&values[image * pixels * pitch..], pitch)),
+                output: &mut args.output[image * pixels * args.output_pitch..],
+                output_pitch: args.output_pitch,
+                scratch: &mut [],
+            };
+            self.rows(ConvShape { input: [padded_h, padded_w], pad: [0; 4], ..self.shape }, activation, &mut one);
+        }
+    }
+
+    fn rows(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_>) {
+        let [oh, ow] = shape.output();
+        let tiles = Tiles::new(args.images * oh * ow);
+        let vectors = (shape.out_channels / shape.groups).div_ceil(self.isa.lanes());
+        // Weights that stay in L2 anyway: all of a few pixels' channels first, so that input and output pass through the cache once.
+        let part = if self.weights.len() * 4 <= WEIGHTS_KEPT { TILES_AT_ONCE } else { tiles.count };
+        for first in (0..tiles.count).step_by(part) {
+            let range = first..(first + part).min(tiles.count);
+            for group in 0..shape.groups {
+                for panel in tile::panels(self.isa, vectors) {
+                    self.panel(&shape, activation, args, tiles, range.clone(), group, panel);
+                }
+            }
+        }
+    }
+
+    /// Computes the tiles of `range` for the output channels of one panel (its first vector within the group, its vectors).
+    #[allow(clippy::too_many_arguments)]
+    fn panel(
+        &self,
+        shape: &ConvShape,
+        activation: Activation,
+        args: &mut ConvArgs<'_>,
+        tiles: Tiles,
+        range: Range<usize>,
+        group: usize,
+        (first, count): (usize, usize),
+    ) {
+        let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+        let lanes = self.isa.lanes();
+        let first_vector = group * group_out.div_ceil(lanes) + first;
+        let width = count * lanes;
+        let columns = width.min(group_out - first * lanes);
+        let column = group * group_out + first * lanes;
+        let input = args.input[group * group_in..].as_ptr();
+        let bias = self.bias.as_ptr().wrapping_add(first_vector * lanes);
+        let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
+        let bounds = activation.bounds();
+        let output = shape.output();
+        let soon_step = (width * 4).div_ceil(range.len()).clamp(4, 64);
+        let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
+        for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
+            let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
+            let last = block + 1 == self.blocks.len();
+            let next = panel.wrapping_add(values * width);
+            let mut at = tiles.first_row(range.start);
+            let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
+            for index in range.clone() {
+                let rows = tiles.rows(index);
+                pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
+                for row in 0..rows {
+                    self.point(shape, pixel, runs, input, args.input_pitch, |run, to| pointers[run][row] = to);
+                    pixel.step(output);
+                }
+                let asked = (index - range.start) * values * soon_step;
+                let ask = asked < values * width * 4;
+                let (residual, residual_pitch) = args
+                    .residual
+                    .filter(|_| last)
+                    .map_or((std::ptr::null(), 0), |(values, pitch)| (values[at * pitch + column..].as_ptr(), pitch));
+                let out = args.output[at * args.output_pitch + column..].as_mut_ptr();
+                let tile = Tile {
+                    rows: &pointers[..run_count],
+                    lens,
+                    panel,
+                    soon: if ask { next.wrapping_byte_add(asked) } else { panel },
+                    soon_step: if ask { soon_step } else { 0 },
+                    start: if block == 0 { bias } else { std::ptr::null() },
+                    out,
+                    out_pitch: args.output_pitch,
+                    columns,
+                    residual,
+                    residual_pitch,
+                    bounds: bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                };
+                // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
+                // checked, or of the zeros, which are as long as the longest run. The panel holds `width` weights for each value. Output and residual
+                // reach `columns` values of `rows` pixels.
+                unsafe { tile::run(self.isa, rows, count, &tile) };
+                if last && bounds.is_none() {
+                    // SAFETY: the tile that was just written.
+                    unsafe { activate_rows(self.isa, out, rows, columns, args.output_pitch, activation) };
+                }
+                at += rows;
+            }
+            panel = next;
+        }
+    }
+
+    /// Says of each run where an output pixel's values lie; nothing of runs that lie in the padding.
+    #[inline(always)]
+    fn point(&self, shape: &ConvShape, pixel: Pixel, runs: &[Run], input: *const f32, pitch: usize, mut say: impl FnMut(usize, *const f32)) {
+        let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
+        let image = pixel.image * shape.input[0];
+        for (index, run) in runs.iter().enumerate() {
+            // Above and to the left of the image wraps to huge numbers, which are outside, too.
+            let iy = (y + run.ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
+            let ix = (x + run.kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
+            if iy < shape.input[0] && ix < shape.input[1] {
+                say(index, input.wrapping_add(((image + iy) * shape.input[1] + ix) * pitch + run.channel));
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Every kernel against its reference, over shapes that divide by nothing, on every instruction set that this processor has.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Values between -1 and 1 that depend on the seed.
+pub(super) fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::None),
+        Just(Activation::Relu),
+        Just(Activation::Clamp(0.0, 6.0)),
+        Just(Activation::Clamp(-0.25, 0.5)),
+        Just(Activation::Silu),
+        Just(Activation::Sigmoid),
+        Just(Activation::HardSwish),
+    ]
+}
+
+prop_compose! {
+    fn shape()(
+        input in [1usize..14, 1usize..14], kernel in [1usize..5, 1usize..5], stride in [1usize..4, 1usize..4], dilation in [1usize..3, 1usize..3],
+        pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], groups in prop_oneof![4 => Just(1usize), 1 => 2usize..4],
+        group_in in prop_oneof![1usize..7, 7usize..40], group_out in prop_oneof![1usize..20, 20usize..150],
+    ) -> ConvShape {
+        ConvShape { input, in_channels: groups * group_in, out_channels: groups * group_out, kernel, stride, dilation, pad, groups }
+    }
+}
+
+prop_compose! {
+    fn wino_shape()(
+        input in [1usize..20, 1usize..20], pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], in_channels in 1usize..50, out_channels in 1usize..150,
+    ) -> ConvShape {
+        ConvShape { input, in_channels, out_channels, kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad, groups: 1 }
+    }
+}
+
+prop_compose! {
+    fn depthwise_shape()(
+        input in [1usize..20, 1usize..20], kernel in (1usize..6, prop_oneof![2 => 1usize..8, 3 => Just(3), 3 => Just(5)]).prop_map(<[usize; 2]>::from),
+        stride in [1usize..4, 1usize..4], dilation in prop_oneof![3 => Just([1usize, 1]), 1 => [1usize..3, 1usize..3]],
+        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], channels in 2usize..70,
+    ) -> ConvShape {
+        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }
+    }
+}
+
+/// What runs must agree on: everything but how it is computed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case {
+    shape: ConvShape,
+    images: usize,
+    activation: Activation,
+    residual: bool,
+    /// Added to the channels for the pitches of input, output and residual.
+    slack: [usize; 3],
+    seed: u64,
+}
+
+fn case(shape: impl Strategy<Value = ConvShape>) -> impl Strategy<Value = Case> {
+    (shape, 1usize..4, activation(), any::<bool>(), prop_oneof![Just([0; 3]), [0usize..5, 0usize..5, 0usize..5]], any::<u64>()).prop_map(
+        |(shape, images, activation, residual, slack, seed)| Case { shape, images, activation, residual, slack, seed },
+    )
+}
+
+/// The largest difference from the reference, over the largest value (at least 1), after every value that is not the kernel's to write was seen unchanged.
+pub(super) fn difference(case: &Case, algorithm: Algorithm, isa: Isa) -> f32 {
+    let Case { shape, images, .. } = *case;
+    let [oh, ow] = shape.output();
+    let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
+    let scale = (3.0 / taps as f32).sqrt();
+    let weights: Vec<f32> = noise(shape.out_channels * taps, case.seed ^ 1).into_iter().map(|w| w * scale).collect();
+    let bias = noise(shape.out_channels, case.seed ^ 2);
+    let pitches = [shape.in_channels + case.slack[0], shape.out_channels + case.slack[1], shape.out_channels + case.slack[2]];
+    let input = noise(images * shape.input[0] * shape.input[1] * pitches[0], case.seed ^ 3);
+    let pixels = images * oh * ow;
+    let residual = noise(pixels * pitches[2], case.seed ^ 4);
+    let mut wanted = vec![77.0; pixels * pitches[1]];
+    let mut got = wanted.clone();
+    let conv = Conv::new_with(shape, &weights, &bias, case.activation, algorithm, isa);
+    let mut scratch = vec![f32::NAN; conv.scratch(images)];
+    let args = |output, scratch| ConvArgs {
+        images,
+        input: &input,
+        input_pitch: pitches[0],
+        residual: case.residual.then_some((&residual[..], pitches[2])),
+        output,
+        output_pitch: pitches[1],
+        scratch,
+    };
+    reference::conv(&shape, &weights, &bias, case.activation, args(&mut wanted, &mut []));
+    conv.run(args(&mut got, &mut scratch));
+    let largest = wanted.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+    let differences = wanted.iter().zip(&got).enumerate().map(|(i, (w, g))| {
+        if i % pitches[1] >= shape.out_channels {
+            assert_eq!(*g, 77.0, "wrote between the pixels");
+        }
+        if (w - g).is_nan() { f32::INFINITY } else { (w - g).abs() }
+    });
+    differences.fold(0.0, f32::max) / largest
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn direct_convolutions_agree_with_the_reference(case in case(shape())) {
+        for isa in Isa::present() {
+            let difference = difference(&case, Algorithm::Direct, isa);
+            prop_assert!(difference < 2e-6, "{isa:?} differs by {difference}");
+        }
+    }
+
+    #[test]
+    fn winograd_agrees_with_the_reference(case in case(wino_shape())) {
+        for isa in Isa::present() {
+            for (algorithm, bar) in [(Algorithm::Winograd2, 3e-6), (Algorithm::Winograd4, 5e-6)] {
+                let difference = difference(&case, algorithm, isa);
+                prop_assert!(difference < bar, "{algorithm:?} on {isa:?} differs by {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn depthwise_convolutions_agree_with_the_reference(case in case(depthwise_shape())) {
+        for isa in Isa::present() {
+            let difference = difference(&case, Algorithm::Direct, isa);
+            prop_assert!(difference < 2e-6, "{isa:?} differs by {difference}");
+        }
+    }
+}
