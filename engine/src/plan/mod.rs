@@ -177,6 +177,11 @@ impl Plan {
         &self.infos
     }
 
+    /// Elements of an image of each input.
+    pub fn input_lengths(&self) -> &[usize] {
+        &self.inputs
+    }
+
     /// Bytes of weights as packed.
     pub fn weight_bytes(&self) -> usize {
         self.weight_bytes
