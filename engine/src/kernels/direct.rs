@@ -16,7 +16,7 @@ const DEPTH: usize = 1280;
 const FEW_CHANNELS: usize = 16;
 /// Bytes of weights up to which all output channels of [`TILES_AT_ONCE`] tiles are computed together.
 const WEIGHTS_KEPT: usize = 512 << 10;
-const TILES_AT_ONCE: usize = 4;
+const TILES_AT_ONCE: usize = 8;
 
 /// Consecutive input values at one kernel offset.
 #[derive(Debug, Clone, Copy)]
@@ -220,7 +220,8 @@ impl Direct {
             let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
             let last = block + 1 == self.blocks.len();
             let next = panel.wrapping_add(values * width);
-            let mut at = tiles.first_row(range.start);
+            let start = tiles.first_row(range.start);
+            let mut at = start;
             let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
             for index in range.clone() {
                 let rows = tiles.rows(index);
@@ -236,6 +237,14 @@ impl Direct {
                     .filter(|_| last)
                     .map_or((std::ptr::null(), 0), |(values, pitch)| (values[at * pitch + column..].as_ptr(), pitch));
                 let out = args.output[at * args.output_pitch + column..].as_mut_ptr();
+                // Rows and columns to the tile that follows: of this panel, of the next one, or of what comes after all panels.
+                let (down, right) = if index + 1 < range.end {
+                    (rows as isize, 0)
+                } else if column + columns < shape.out_channels {
+                    (start as isize - at as isize, columns as isize)
+                } else {
+                    (rows as isize, -(column as isize))
+                };
                 let tile = Tile {
                     rows: &pointers[..run_count],
                     lens,
@@ -248,6 +257,8 @@ impl Direct {
                     columns,
                     residual,
                     residual_pitch,
+                    out_ahead: out.wrapping_offset(down * args.output_pitch as isize + right),
+                    residual_ahead: if residual.is_null() { out } else { residual.wrapping_offset(down * residual_pitch as isize + right) },
                     bounds: bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
                 };
                 // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller

@@ -188,6 +188,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
             for index in 0..tiles.count {
                 let rows = tiles.rows(index);
                 let from = input[point * block.input_point + at * channels..].as_ptr();
+                let out = products[point * block.product_point + at * width..].as_mut_ptr();
                 let tile = Tile {
                     rows: &[std::array::from_fn(|row| from.wrapping_add(row * channels))],
                     lens: &[channels as u32],
@@ -195,11 +196,13 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                     soon: next.wrapping_byte_add(index * channels * soon_step),
                     soon_step,
                     start: self.start.as_ptr(),
-                    out: products[point * block.product_point + at * width..].as_mut_ptr(),
+                    out,
                     out_pitch: width,
                     columns: width,
                     residual: std::ptr::null(),
                     residual_pitch: 0,
+                    out_ahead: out.wrapping_add(rows * width),
+                    residual_ahead: out,
                     bounds: (f32::NEG_INFINITY, f32::INFINITY),
                 };
                 // SAFETY: `isa` was checked; `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there; the panel
