@@ -277,7 +277,15 @@ impl Direct {
 
     /// Says of each run where an output pixel's values lie; nothing of runs that lie in the padding.
     #[inline(always)]
-    fn point(&self, shape: &ConvShape, pixel: Pixel, runs: &[Run], input: *const f32, pitch: usize, mut say: impl FnMut(usize, *const f32)) {
+    fn point(
+        &self,
+        shape: &ConvShape,
+        pixel: Pixel,
+        runs: &[Run],
+        input: *const f32,
+        pitch: usize,
+        mut say: impl FnMut(usize, *const f32),
+    ) {
         let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
         let image = pixel.image * shape.input[0];
         for (index, run) in runs.iter().enumerate() {

@@ -20,7 +20,17 @@ pub fn add(isa: Isa, (pixels, channels): (usize, usize), a: View<'_>, b: View<'_
     check("second addend", b.0.len(), pixels, channels, b.1);
     check("output", output.0.len(), pixels, channels, output.1);
     let shift = Operand { at: b.0.as_ptr(), step: b.1 };
-    let job = Job { pixels, channels, input: a.0.as_ptr(), pitch: a.1, scale: Operand::NONE, shift, activation, output: output.0.as_mut_ptr(), output_pitch: output.1 };
+    let job = Job {
+        pixels,
+        channels,
+        input: a.0.as_ptr(),
+        pitch: a.1,
+        scale: Operand::NONE,
+        shift,
+        activation,
+        output: output.0.as_mut_ptr(),
+        output_pitch: output.1,
+    };
     // SAFETY: the instruction set and the lengths were checked.
     unsafe { apply_on(isa.checked(), &job) }
 }
@@ -48,7 +58,17 @@ pub fn scale_shift(
         })
     };
     let (scale, shift) = (operand(scale), operand(shift));
-    let job = Job { pixels, channels, input: input.0.as_ptr(), pitch: input.1, scale, shift, activation, output: output.0.as_mut_ptr(), output_pitch: output.1 };
+    let job = Job {
+        pixels,
+        channels,
+        input: input.0.as_ptr(),
+        pitch: input.1,
+        scale,
+        shift,
+        activation,
+        output: output.0.as_mut_ptr(),
+        output_pitch: output.1,
+    };
     // SAFETY: the instruction set and the lengths were checked.
     unsafe { apply_on(isa.checked(), &job) }
 }

@@ -54,7 +54,13 @@ impl PoolShape {
 ///
 /// # Panics
 /// If a tensor is shorter than its shape and pitch say, or a pitch is below the channels.
-pub fn pool(isa: Isa, shape: &PoolShape, images: usize, (input, input_pitch): (&[f32], usize), (output, output_pitch): (&mut [f32], usize)) {
+pub fn pool(
+    isa: Isa,
+    shape: &PoolShape,
+    images: usize,
+    (input, input_pitch): (&[f32], usize),
+    (output, output_pitch): (&mut [f32], usize),
+) {
     let isa = isa.checked();
     let ([h, w], [oh, ow]) = (shape.input, shape.output());
     check("input", input.len(), images * h * w, shape.channels, input_pitch);

@@ -69,9 +69,8 @@ pub(super) struct Case {
 }
 
 fn case(shape: impl Strategy<Value = ConvShape>) -> impl Strategy<Value = Case> {
-    (shape, 1usize..4, activation(), any::<bool>(), prop_oneof![Just([0; 3]), [0usize..5, 0usize..5, 0usize..5]], any::<u64>()).prop_map(
-        |(shape, images, activation, residual, slack, seed)| Case { shape, images, activation, residual, slack, seed },
-    )
+    (shape, 1usize..4, activation(), any::<bool>(), prop_oneof![Just([0; 3]), [0usize..5, 0usize..5, 0usize..5]], any::<u64>())
+        .prop_map(|(shape, images, activation, residual, slack, seed)| Case { shape, images, activation, residual, slack, seed })
 }
 
 /// The largest difference from the reference, over the largest value (at least 1), after every value that is not the kernel's to write was seen unchanged.

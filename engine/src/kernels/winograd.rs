@@ -166,11 +166,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
             std::array::from_fn(|j| {
                 // Above and to the left of the image wraps to huge numbers, which are outside, too.
                 let (iy, ix) = ((y + i).wrapping_sub(pad[0]), (x + j).wrapping_sub(pad[1]));
-                if iy < h && ix < w {
-                    input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch)
-                } else {
-                    self.zeros.as_ptr()
-                }
+                if iy < h && ix < w { input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch) } else { self.zeros.as_ptr() }
             })
         })
     }
