@@ -17,7 +17,7 @@ pub(super) struct Tile<'a> {
     pub lens: &'a [u32],
     /// Packed weights: for each value of each run in turn, `vectors` whole vectors.
     pub panel: *const f32,
-    /// Memory that is wanted soon, and the bytes of it to ask for with each value; 0 asks for nothing new.
+    /// Memory that is wanted soon, and the bytes of it to ask for with each value, at most two lines; 0 asks for nothing new.
     pub soon: *const f32,
     pub soon_step: usize,
     /// Where sums start: `vectors` whole vectors, the same for all rows; null goes on from what `out` holds.
@@ -68,6 +68,7 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
             for k in 0..*len as usize {
                 let b: [S::V; NV] = std::array::from_fn(|v| S::load(panel.add(v * S::LANES)));
                 prefetch::<INTO_L2>(soon);
+                prefetch::<INTO_L2>(soon.wrapping_add(64));
                 soon = soon.wrapping_add(t.soon_step);
                 let (row, line) = (step / lines, step % lines * LINE);
                 prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());

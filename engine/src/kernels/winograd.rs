@@ -177,7 +177,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         let width = vectors * self.isa.lanes();
         let tiles = Tiles::new(count);
         let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * channels);
-        let soon_step = (width * 4).div_ceil(tiles.count).clamp(4, 64);
+        let soon_step = (width * 4).div_ceil(tiles.count).clamp(4, 128);
         for point in 0..Self::POINTS {
             let next = panel.wrapping_add(channels * width);
             let mut at = 0;
@@ -328,30 +328,51 @@ struct Placed {
 /// As for [`Simd`]; the products and the bias are whole vectors for all columns at each point, and each pixel of output and residual has `columns` values.
 #[inline(always)]
 unsafe fn interpolate<S: Simd, const M: usize, const A: usize>(t: &Placed) {
+    let whole = t.rows == M && t.across == M;
     for column in (0..t.columns).step_by(S::LANES) {
-        let count = S::LANES.min(t.columns - column);
-        // SAFETY: the caller's promise; the last vector is cut to the columns that are left.
+        // SAFETY: the caller's promise; the faster one only where the whole tile and a whole vector exist.
         unsafe {
-            let mut half = [[S::splat(0.0); A]; M];
-            for j in 0..A {
-                let products: [S::V; A] = std::array::from_fn(|i| S::load(t.products.add((i * A + j) * t.product_point + column)));
-                let rows = interpolate_1d::<S, M, A>(products);
-                for i in 0..M {
-                    half[i][j] = rows[i];
-                }
+            if whole && column + S::LANES <= t.columns {
+                interpolate_vector::<S, M, A, true>(t, column);
+            } else {
+                interpolate_vector::<S, M, A, false>(t, column);
             }
-            let bias = S::load(t.bias.add(column));
-            for (y, row) in half.into_iter().enumerate().take(t.rows) {
-                for (x, value) in interpolate_1d::<S, M, A>(row).into_iter().enumerate().take(t.across) {
-                    let pixel = y * t.image_width + x;
-                    let mut value = S::add(value, bias);
-                    if !t.residual.is_null() {
-                        value = S::add(value, S::load_part(t.residual.add(pixel * t.residual_pitch + column), count));
-                    }
-                    value = apply::<S>(value, t.activation);
-                    let to = t.output.add(pixel * t.output_pitch + column);
-                    if count == S::LANES { S::store(to, value) } else { S::store_part(to, value, count) }
+        }
+    }
+}
+
+/// As [`interpolate`], for one vector of columns; all of it exists where `WHOLE`.
+///
+/// # Safety
+/// As for [`interpolate`].
+#[inline(always)]
+unsafe fn interpolate_vector<S: Simd, const M: usize, const A: usize, const WHOLE: bool>(t: &Placed, column: usize) {
+    // SAFETY: the caller's promise; vectors are cut to the columns that exist and tiles to the pixels.
+    unsafe {
+        let (rows, across, count) = if WHOLE { (M, M, S::LANES) } else { (t.rows, t.across, S::LANES.min(t.columns - column)) };
+        let mut half = [[S::splat(0.0); A]; M];
+        for j in 0..A {
+            let products: [S::V; A] = std::array::from_fn(|i| S::load(t.products.add((i * A + j) * t.product_point + column)));
+            let rows = interpolate_1d::<S, M, A>(products);
+            for i in 0..M {
+                half[i][j] = rows[i];
+            }
+        }
+        let bias = S::load(t.bias.add(column));
+        for (y, row) in half.into_iter().enumerate() {
+            for (x, value) in interpolate_1d::<S, M, A>(row).into_iter().enumerate() {
+                if !WHOLE && (y >= rows || x >= across) {
+                    continue;
                 }
+                let pixel = y * t.image_width + x;
+                let mut value = S::add(value, bias);
+                if !t.residual.is_null() {
+                    let from = t.residual.add(pixel * t.residual_pitch + column);
+                    value = S::add(value, if WHOLE { S::load(from) } else { S::load_part(from, count) });
+                }
+                value = apply::<S>(value, t.activation);
+                let to = t.output.add(pixel * t.output_pitch + column);
+                if WHOLE { S::store(to, value) } else { S::store_part(to, value, count) }
             }
         }
     }
