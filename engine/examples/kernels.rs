@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
-use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, candidates};
+use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, candidates};
 
 /// ResNet-50's convolutions in order; true where a residual is added.
 fn resnet50() -> Vec<(ConvShape, bool)> {
@@ -59,21 +59,28 @@ fn time(
     isa: Isa,
     hot: usize,
 ) -> (Vec<f64>, usize) {
+    let mut packing = 0.0;
     let convs: Vec<Conv> = layers
         .iter()
         .map(|(shape, _)| {
             let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
             let weights = noise(shape.out_channels * taps, 7);
-            Conv::new_with(*shape, &weights, &vec![0.1; shape.out_channels], Activation::Relu, algorithm(shape), isa)
+            let start = Instant::now();
+            let conv = Conv::new_with(*shape, &weights, &vec![0.1; shape.out_channels], Activation::Relu, algorithm(shape), isa);
+            packing += start.elapsed().as_secs_f64();
+            conv
         })
         .collect();
+    println!("\npacked in {packing:.3} s");
     let largest = layers.iter().map(|(s, _)| {
         let [oh, ow] = s.output();
         (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
     });
     let largest = largest.max().unwrap_or(0);
-    let (mut a, mut b, residual) = (noise(largest, 1), vec![0.0; largest], noise(largest, 2));
-    let mut scratch = vec![0.0; convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0)];
+    let (mut a, mut b, mut residual) = (Memory::zeros(largest), Memory::zeros(largest), Memory::zeros(largest));
+    a.copy_from_slice(&noise(largest, 1));
+    residual.copy_from_slice(&noise(largest, 2));
+    let mut scratch = Memory::zeros(convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0));
     let mut best = vec![f64::INFINITY; layers.len()];
     for _ in 0..passes {
         for ((conv, (shape, adds)), best) in convs.iter().zip(layers).zip(&mut best) {
@@ -132,7 +139,7 @@ fn main() {
         for algorithm in every.into_iter().filter(|algorithm| !only_direct || *algorithm == Algorithm::Direct) {
             let pick = |shape: &ConvShape| if candidates(shape).contains(&algorithm) { algorithm } else { Algorithm::Direct };
             let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
-            println!("\nbatch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
+            println!("batch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
             println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
             let mut kinds: BTreeMap<String, (usize, f64, u64)> = BTreeMap::new();
             for (i, ((shape, adds), seconds)) in layers.iter().zip(&seconds).enumerate() {

@@ -20,6 +20,7 @@ mod winograd;
 
 pub use conv::{Algorithm, Conv, ConvArgs, candidates};
 pub use isa::Isa;
+pub use memory::Memory;
 pub use pool::{PoolShape, Pooling, global_average, pool};
 
 /// A convolution: of one image, independent of how many run at once.
