@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
-use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, candidates};
+use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, candidates};
 
 /// ResNet-50's convolutions in order; true where a residual is added.
 fn resnet50() -> Vec<(ConvShape, bool)> {
@@ -51,36 +51,52 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
 }
 
 /// Seconds of each convolution at each algorithm that it has: the best of `passes` passes over the network.
-fn time(layers: &[(ConvShape, bool)], algorithm: impl Fn(&ConvShape) -> Algorithm, batch: usize, passes: usize, isa: Isa) -> (Vec<f64>, usize) {
+fn time(
+    layers: &[(ConvShape, bool)],
+    algorithm: impl Fn(&ConvShape) -> Algorithm,
+    batch: usize,
+    passes: usize,
+    isa: Isa,
+    hot: usize,
+) -> (Vec<f64>, usize) {
+    let mut packing = 0.0;
     let convs: Vec<Conv> = layers
         .iter()
         .map(|(shape, _)| {
             let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
             let weights = noise(shape.out_channels * taps, 7);
-            Conv::new_with(*shape, &weights, &vec![0.1; shape.out_channels], Activation::Relu, algorithm(shape), isa)
+            let start = Instant::now();
+            let conv = Conv::new_with(*shape, &weights, &vec![0.1; shape.out_channels], Activation::Relu, algorithm(shape), isa);
+            packing += start.elapsed().as_secs_f64();
+            conv
         })
         .collect();
+    println!("\npacked in {packing:.3} s");
     let largest = layers.iter().map(|(s, _)| {
         let [oh, ow] = s.output();
         (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
     });
     let largest = largest.max().unwrap_or(0);
-    let (mut a, mut b, residual) = (noise(largest, 1), vec![0.0; largest], noise(largest, 2));
-    let mut scratch = vec![0.0; convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0)];
+    let (mut a, mut b, mut residual) = (Memory::zeros(largest), Memory::zeros(largest), Memory::zeros(largest));
+    a.copy_from_slice(&noise(largest, 1));
+    residual.copy_from_slice(&noise(largest, 2));
+    let mut scratch = Memory::zeros(convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0));
     let mut best = vec![f64::INFINITY; layers.len()];
     for _ in 0..passes {
         for ((conv, (shape, adds)), best) in convs.iter().zip(layers).zip(&mut best) {
-            let start = Instant::now();
-            conv.run(ConvArgs {
-                images: batch,
-                input: &a,
-                input_pitch: shape.in_channels,
-                residual: adds.then_some((&residual, shape.out_channels)),
-                output: &mut b,
-                output_pitch: shape.out_channels,
-                scratch: &mut scratch,
-            });
-            *best = best.min(start.elapsed().as_secs_f64());
+            for _ in 0..hot {
+                let start = Instant::now();
+                conv.run(ConvArgs {
+                    images: batch,
+                    input: &a,
+                    input_pitch: shape.in_channels,
+                    residual: adds.then_some((&residual, shape.out_channels)),
+                    output: &mut b,
+                    output_pitch: shape.out_channels,
+                    scratch: &mut scratch,
+                });
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
             std::mem::swap(&mut a, &mut b);
             // Values would grow without end from layer to layer.
             a.iter_mut().step_by(257).for_each(|x| *x = x.clamp(-1.0, 1.0));
@@ -91,15 +107,17 @@ fn time(layers: &[(ConvShape, bool)], algorithm: impl Fn(&ConvShape) -> Algorith
 }
 
 fn main() {
-    let peak = measure(Arithmetic::F32, 20).unwrap_or(f64::NAN);
-    for a in [Arithmetic::F32, Arithmetic::Bf16, Arithmetic::Int8] {
+    let peak = measure(Arithmetic::F32, 50).unwrap_or(f64::NAN);
+    println!("peak F32: {:.1} GFLOP/s", peak / 1e9);
+    for a in [Arithmetic::Bf16, Arithmetic::Int8] {
         println!("peak {a:?}: {:.1} GOP/s", measure(a, 10).unwrap_or(f64::NAN) / 1e9);
     }
     let mut isa = Isa::best();
-    let (mut batches, mut only_direct) = (Vec::new(), false);
+    let (mut batches, mut only_direct, mut hot) = (Vec::new(), false, 1);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "avx2" => isa = Isa::Avx2,
+            "hot" => hot = 4,
             "direct" => only_direct = true,
             "portable" => isa = Isa::Portable,
             number => batches.extend(number.parse::<usize>()),
@@ -120,8 +138,8 @@ fn main() {
         });
         for algorithm in every.into_iter().filter(|algorithm| !only_direct || *algorithm == Algorithm::Direct) {
             let pick = |shape: &ConvShape| if candidates(shape).contains(&algorithm) { algorithm } else { Algorithm::Direct };
-            let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa);
-            println!("\nbatch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
+            let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
+            println!("batch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
             println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
             let mut kinds: BTreeMap<String, (usize, f64, u64)> = BTreeMap::new();
             for (i, ((shape, adds), seconds)) in layers.iter().zip(&seconds).enumerate() {
@@ -130,7 +148,13 @@ fn main() {
                 }
                 let name = format!(
                     "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}",
-                    shape.input[0], shape.input[1], shape.in_channels, shape.out_channels, shape.kernel[0], shape.kernel[1], shape.stride[0],
+                    shape.input[0],
+                    shape.input[1],
+                    shape.in_channels,
+                    shape.out_channels,
+                    shape.kernel[0],
+                    shape.kernel[1],
+                    shape.stride[0],
                     if *adds { " +" } else { "" }
                 );
                 let kind = kinds.entry(name).or_default();

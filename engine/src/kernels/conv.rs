@@ -75,8 +75,14 @@ impl Conv {
     /// If the algorithm is no candidate, `weights` or `bias` are not as long as the shape says, the groups do not divide the channels, or a stride or dilation is 0.
     pub fn new_with(shape: ConvShape, weights: &[f32], bias: &[f32], activation: Activation, algorithm: Algorithm, isa: Isa) -> Self {
         let groups = shape.groups;
-        assert!(shape.in_channels > 0 && groups > 0 && shape.in_channels.is_multiple_of(groups) && shape.out_channels.is_multiple_of(groups), "groups divide channels");
-        assert!(shape.stride.iter().chain(&shape.dilation).chain(&shape.kernel).all(|x| *x > 0), "strides, dilations and kernels begin at 1");
+        assert!(
+            shape.in_channels > 0 && groups > 0 && shape.in_channels.is_multiple_of(groups) && shape.out_channels.is_multiple_of(groups),
+            "groups divide channels"
+        );
+        assert!(
+            shape.stride.iter().chain(&shape.dilation).chain(&shape.kernel).all(|x| *x > 0),
+            "strides, dilations and kernels begin at 1"
+        );
         let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / groups;
         assert_eq!(weights.len(), shape.out_channels * taps, "weights are [out_channels, in_channels / groups, kh, kw]");
         assert_eq!(bias.len(), shape.out_channels, "bias is [out_channels]");

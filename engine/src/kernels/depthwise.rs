@@ -3,7 +3,7 @@
 
 use super::activation::apply;
 use super::isa::for_each_isa;
-use super::memory::Aligned;
+use super::memory::Packed;
 use super::simd::Simd;
 use super::{Activation, ConvArgs, ConvShape, Isa};
 
@@ -12,8 +12,8 @@ use super::{Activation, ConvArgs, ConvShape, Isa};
 pub(super) struct Depthwise {
     shape: ConvShape,
     isa: Isa,
-    weights: Aligned,
-    bias: Aligned,
+    weights: Packed,
+    bias: Packed,
     /// Values from one kernel offset's weights to the next's.
     stride: usize,
 }
@@ -51,16 +51,14 @@ impl Depthwise {
     pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
         let (channels, taps) = (shape.in_channels, shape.kernel[0] * shape.kernel[1]);
         let stride = channels.next_multiple_of(isa.lanes());
-        let mut packed = Aligned::zeros(stride * taps);
-        let to = packed.as_mut_slice();
-        for (channel, kernel) in weights.chunks_exact(taps).enumerate() {
-            for (tap, weight) in kernel.iter().enumerate() {
-                to[tap * stride + channel] = *weight;
+        let weights = Packed::new(stride * taps, |to| {
+            for (channel, kernel) in weights.chunks_exact(taps).enumerate() {
+                for (tap, weight) in kernel.iter().enumerate() {
+                    to[tap * stride + channel] = *weight;
+                }
             }
-        }
-        let mut padded_bias = Aligned::zeros(stride);
-        padded_bias.as_mut_slice()[..channels].copy_from_slice(bias);
-        Self { shape, isa, weights: packed, bias: padded_bias, stride }
+        });
+        Self { shape, isa, weights, bias: Packed::padded(bias, stride), stride }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {

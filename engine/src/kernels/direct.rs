@@ -2,7 +2,7 @@
 //! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros.
 
 use super::activation::activate_rows;
-use super::memory::{Aligned, LINE, aligned};
+use super::memory::{LINE, Packed, aligned};
 use super::tile::{self, ROWS, Tile, Tiles};
 use super::{Activation, ConvArgs, ConvShape, Isa};
 use std::ops::Range;
@@ -16,7 +16,7 @@ const DEPTH: usize = 1280;
 const FEW_CHANNELS: usize = 16;
 /// Bytes of weights up to which all output channels of [`TILES_AT_ONCE`] tiles are computed together.
 const WEIGHTS_KEPT: usize = 512 << 10;
-const TILES_AT_ONCE: usize = 4;
+const TILES_AT_ONCE: usize = 8;
 
 /// Consecutive input values at one kernel offset.
 #[derive(Debug, Clone, Copy)]
@@ -34,10 +34,10 @@ pub(super) struct Direct {
     shape: ConvShape,
     isa: Isa,
     /// For each group and panel: for each value of each run, the panel's vectors.
-    weights: Aligned,
+    weights: Packed,
     /// For each group, whole vectors.
-    bias: Aligned,
-    zeros: Aligned,
+    bias: Packed,
+    zeros: Packed,
     runs: Vec<Run>,
     lens: Vec<u32>,
     /// Values of all runs together.
@@ -102,11 +102,8 @@ impl Direct {
         }
         let lanes = isa.lanes();
         let vectors = group_out.div_ceil(lanes);
-        let mut packed = Aligned::zeros(shape.groups * depth * vectors * lanes);
-        let mut padded_bias = Aligned::zeros(shape.groups * vectors * lanes);
-        let to = packed.as_mut_slice();
-        for group in 0..shape.groups {
-            for (first, count) in tile::panels(isa, vectors) {
+        let packed = Packed::new(shape.groups * depth * vectors * lanes, |to| {
+            for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
                 let width = count * lanes;
                 let mut at = (group * vectors + first) * depth * lanes;
                 for (run, value) in runs.iter().flat_map(|run| (0..run.len).map(move |value| (run, value))) {
@@ -118,11 +115,16 @@ impl Direct {
                     at += width;
                 }
             }
-            padded_bias.as_mut_slice()[group * vectors * lanes..][..group_out].copy_from_slice(&bias[group * group_out..][..group_out]);
-        }
+        });
+        let bias = Packed::new(shape.groups * vectors * lanes, |to| {
+            for (to, bias) in to.chunks_mut(vectors * lanes).zip(bias.chunks(group_out)) {
+                to[..group_out].copy_from_slice(bias);
+            }
+        });
         let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
         let lens = runs.iter().map(|run| run.len as u32).collect();
-        Self { shape, isa, weights: packed, bias: padded_bias, zeros: Aligned::zeros(longest), runs, lens, depth, blocks, copied }
+        let zeros = Packed::new(longest, |_| {});
+        Self { shape, isa, weights: packed, bias, zeros, runs, lens, depth, blocks, copied }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
@@ -149,6 +151,7 @@ impl Direct {
         let [padded_h, padded_w] = self.padded();
         let pixels = self.shape.output().iter().product::<usize>();
         let scratch = aligned(args.scratch, padded_h * padded_w * channels);
+        // The border stays zero from image to image.
         scratch.fill(0.0);
         for image in 0..args.images {
             for y in 0..h {
@@ -214,19 +217,20 @@ impl Direct {
         let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
         let bounds = activation.bounds();
         let output = shape.output();
-        let soon_step = (width * 4).div_ceil(range.len()).clamp(4, 64);
+        let soon_step = (width * 4).div_ceil(range.len()).clamp(4, 128);
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
             let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
             let last = block + 1 == self.blocks.len();
             let next = panel.wrapping_add(values * width);
-            let mut at = tiles.first_row(range.start);
+            let start = tiles.first_row(range.start);
+            let mut at = start;
             let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
             for index in range.clone() {
                 let rows = tiles.rows(index);
                 pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
                 for row in 0..rows {
-                    self.point(shape, pixel, runs, input, args.input_pitch, |run, to| pointers[run][row] = to);
+                    self.point(shape, pixel, runs, (input, args.input_pitch), row, &mut pointers);
                     pixel.step(output);
                 }
                 let asked = (index - range.start) * values * soon_step;
@@ -236,6 +240,14 @@ impl Direct {
                     .filter(|_| last)
                     .map_or((std::ptr::null(), 0), |(values, pitch)| (values[at * pitch + column..].as_ptr(), pitch));
                 let out = args.output[at * args.output_pitch + column..].as_mut_ptr();
+                // Rows and columns to the tile that follows: of this panel, of the next one, or of what comes after all panels.
+                let (down, right) = if index + 1 < range.end {
+                    (rows as isize, 0)
+                } else if column + columns < shape.out_channels {
+                    (start as isize - at as isize, columns as isize)
+                } else {
+                    (rows as isize, -(column as isize))
+                };
                 let tile = Tile {
                     rows: &pointers[..run_count],
                     lens,
@@ -248,6 +260,8 @@ impl Direct {
                     columns,
                     residual,
                     residual_pitch,
+                    out_ahead: out.wrapping_offset(down * args.output_pitch as isize + right),
+                    residual_ahead: if residual.is_null() { out } else { residual.wrapping_offset(down * residual_pitch as isize + right) },
                     bounds: bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
                 };
                 // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
@@ -264,17 +278,25 @@ impl Direct {
         }
     }
 
-    /// Says of each run where an output pixel's values lie; nothing of runs that lie in the padding.
+    /// Sets, for each run, where the values of a tile's row lie: an output pixel's input. Leaves out runs that lie in the padding.
     #[inline(always)]
-    fn point(&self, shape: &ConvShape, pixel: Pixel, runs: &[Run], input: *const f32, pitch: usize, mut say: impl FnMut(usize, *const f32)) {
+    fn point(
+        &self,
+        shape: &ConvShape,
+        pixel: Pixel,
+        runs: &[Run],
+        (input, pitch): (*const f32, usize),
+        row: usize,
+        pointers: &mut [[*const f32; ROWS]; RUNS],
+    ) {
         let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
         let image = pixel.image * shape.input[0];
-        for (index, run) in runs.iter().enumerate() {
+        for (run, pointers) in runs.iter().zip(pointers) {
             // Above and to the left of the image wraps to huge numbers, which are outside, too.
             let iy = (y + run.ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
             let ix = (x + run.kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
             if iy < shape.input[0] && ix < shape.input[1] {
-                say(index, input.wrapping_add(((image + iy) * shape.input[1] + ix) * pitch + run.channel));
+                pointers[row] = input.wrapping_add(((image + iy) * shape.input[1] + ix) * pitch + run.channel);
             }
         }
     }

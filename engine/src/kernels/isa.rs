@@ -1,8 +1,8 @@
 //! Which instructions the kernels may use, found at run time.
 
-use super::simd::{Portable, Simd};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::simd::{Portable, Simd};
 
 /// A set of vector instructions, from the plainest to the widest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,7 +60,8 @@ impl Isa {
     }
 }
 
-/// Defines a function that runs `$body::<S>` compiled for the instruction set that its first argument names.
+/// Defines a function that runs `$body::<S>` compiled for the instruction set that its first argument names. `$body` and all that it calls must be
+/// `#[inline(always)]`, and closures in it small: what is not inlined is compiled without the instructions, and slow.
 ///
 /// # Safety
 /// Of the function that it defines: the processor has the instruction set (see [`Isa::checked`]), and what `$body` asks for holds.

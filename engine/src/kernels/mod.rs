@@ -5,9 +5,12 @@ mod activation;
 mod conv;
 mod depthwise;
 mod direct;
+pub mod elementwise;
 mod isa;
 mod memory;
 pub mod peak;
+mod pool;
+#[cfg(test)]
 mod reference;
 mod simd;
 #[cfg(test)]
@@ -17,6 +20,8 @@ mod winograd;
 
 pub use conv::{Algorithm, Conv, ConvArgs, candidates};
 pub use isa::Isa;
+pub use memory::Memory;
+pub use pool::{PoolShape, Pooling, global_average, pool};
 
 /// A convolution: of one image, independent of how many run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

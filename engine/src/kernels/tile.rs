@@ -17,7 +17,7 @@ pub(super) struct Tile<'a> {
     pub lens: &'a [u32],
     /// Packed weights: for each value of each run in turn, `vectors` whole vectors.
     pub panel: *const f32,
-    /// Memory that is wanted soon, and the bytes of it to ask for with each value; 0 asks for nothing new.
+    /// Memory that is wanted soon, and the bytes of it to ask for with each value, at most two lines; 0 asks for nothing new.
     pub soon: *const f32,
     pub soon_step: usize,
     /// Where sums start: `vectors` whole vectors, the same for all rows; null goes on from what `out` holds.
@@ -30,6 +30,9 @@ pub(super) struct Tile<'a> {
     /// Added at the end, or null.
     pub residual: *const f32,
     pub residual_pitch: usize,
+    /// Output and residual of the tile that follows, asked for early; any address.
+    pub out_ahead: *const f32,
+    pub residual_ahead: *const f32,
     /// Bounds applied at the end, the lower first; infinite where there is none.
     pub bounds: (f32, f32),
 }
@@ -37,7 +40,7 @@ pub(super) struct Tile<'a> {
 /// Computes a tile of `R` rows by `NV` vectors.
 ///
 /// # Safety
-/// All of [`Tile`]'s pointers reach what its fields say; `soon` may be any address. `columns` is within `(NV - 1) * LANES + 1 ..= NV * LANES`.
+/// All of [`Tile`]'s pointers reach what its fields say; `soon` and the tile that follows may be any address. `columns` is within `(NV - 1) * LANES + 1 ..= NV * LANES`.
 #[inline(always)]
 unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
     // SAFETY: the caller's promise covers every access below.
@@ -55,22 +58,22 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
             let start: [S::V; NV] = std::array::from_fn(|v| S::load(t.start.add(v * S::LANES)));
             sums = [start; R];
         }
-        for r in 0..R {
-            for v in (0..NV * S::LANES).step_by(LINE.max(S::LANES)) {
-                prefetch::<FOR_WRITING>(t.out.wrapping_add(r * t.out_pitch + v).cast());
-                if !t.residual.is_null() {
-                    prefetch::<SOON>(t.residual.wrapping_add(r * t.residual_pitch + v).cast());
-                }
-            }
-        }
         let mut panel = t.panel;
         let mut soon = t.soon.cast::<i8>();
+        // One line with each value, so that the lines asked for never hold up the loads of weights.
+        let lines = (NV * S::LANES).div_ceil(LINE).next_power_of_two();
+        let mut step = 0;
         for (rows, len) in t.rows.iter().zip(t.lens) {
             let rows: [*const f32; R] = std::array::from_fn(|r| rows[r]);
             for k in 0..*len as usize {
                 let b: [S::V; NV] = std::array::from_fn(|v| S::load(panel.add(v * S::LANES)));
                 prefetch::<INTO_L2>(soon);
+                prefetch::<INTO_L2>(soon.wrapping_add(64));
                 soon = soon.wrapping_add(t.soon_step);
+                let (row, line) = (step / lines, step % lines * LINE);
+                prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());
+                prefetch::<SOON>(t.residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
+                step = (step + 1).min(R * lines - 1);
                 panel = panel.add(NV * S::LANES);
                 for r in 0..R {
                     let a = S::splat(*rows[r].add(k));
@@ -114,8 +117,7 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
     }
 }
 
-// Hints of `_mm_prefetch`: for writing, into L1, into L2.
-const FOR_WRITING: i32 = 7;
+// Hints of `_mm_prefetch`: into L1, into L2.
 const SOON: i32 = 3;
 const INTO_L2: i32 = 2;
 

@@ -7,7 +7,7 @@
 
 use super::activation::apply;
 use super::isa::for_each_isa;
-use super::memory::{Aligned, LINE, aligned};
+use super::memory::{LINE, Packed, aligned};
 use super::simd::Simd;
 use super::tile::{self, ROWS, Tile, Tiles};
 use super::{Activation, ConvArgs, ConvShape, Isa};
@@ -25,12 +25,12 @@ pub(super) struct Winograd<const M: usize, const A: usize> {
     shape: ConvShape,
     isa: Isa,
     /// For each panel and point: for each input channel, the panel's vectors.
-    weights: Aligned,
-    bias: Aligned,
+    weights: Packed,
+    bias: Packed,
     /// Of in_channels, read in the place of pixels outside.
-    zeros: Aligned,
+    zeros: Packed,
     /// Where the products' sums start.
-    start: Aligned,
+    start: Packed,
 }
 
 /// Tiles of one block and how its buffers lie.
@@ -61,30 +61,29 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         let lanes = isa.lanes();
         let channels = shape.in_channels;
         let vectors = shape.out_channels.div_ceil(lanes);
-        let mut packed = Aligned::zeros(Self::POINTS * channels * vectors * lanes);
-        let to = packed.as_mut_slice();
         let points = kernel_points::<M>();
-        for (first, count) in tile::panels(isa, vectors) {
-            let width = count * lanes;
-            let panel = first * lanes * Self::POINTS * channels;
-            for column in 0..width.min(shape.out_channels - first * lanes) {
-                for channel in 0..channels {
-                    let kernel: [f64; 9] =
-                        std::array::from_fn(|i| f64::from(weights[((first * lanes + column) * channels + channel) * 9 + i]));
-                    for (i, across) in points.iter().enumerate() {
-                        let row: [f64; 3] = std::array::from_fn(|x| (0..3).map(|y| across[y] * kernel[y * 3 + x]).sum());
-                        for (j, along) in points.iter().enumerate() {
-                            let value: f64 = (0..3).map(|x| along[x] * row[x]).sum();
-                            to[panel + ((i * A + j) * channels + channel) * width + column] = value as f32;
+        let packed = Packed::new(Self::POINTS * channels * vectors * lanes, |to| {
+            for (first, count) in tile::panels(isa, vectors) {
+                let width = count * lanes;
+                let panel = first * lanes * Self::POINTS * channels;
+                for column in 0..width.min(shape.out_channels - first * lanes) {
+                    for channel in 0..channels {
+                        let kernel: [f64; 9] =
+                            std::array::from_fn(|i| f64::from(weights[((first * lanes + column) * channels + channel) * 9 + i]));
+                        for (i, across) in points.iter().enumerate() {
+                            let row: [f64; 3] = std::array::from_fn(|x| (0..3).map(|y| across[y] * kernel[y * 3 + x]).sum());
+                            for (j, along) in points.iter().enumerate() {
+                                let value: f64 = (0..3).map(|x| along[x] * row[x]).sum();
+                                to[panel + ((i * A + j) * channels + channel) * width + column] = value as f32;
+                            }
                         }
                     }
                 }
             }
-        }
-        let mut padded_bias = Aligned::zeros(vectors * lanes);
-        padded_bias.as_mut_slice()[..bias.len()].copy_from_slice(bias);
-        let (zeros, start) = (Aligned::zeros(channels), Aligned::zeros(tile::most_vectors(isa) * lanes));
-        Self { shape, isa, weights: packed, bias: padded_bias, zeros, start }
+        });
+        let bias = Packed::padded(bias, vectors * lanes);
+        let [zeros, start] = [channels, tile::most_vectors(isa) * lanes].map(|len| Packed::new(len, |_| {}));
+        Self { shape, isa, weights: packed, bias, zeros, start }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
@@ -166,11 +165,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
             std::array::from_fn(|j| {
                 // Above and to the left of the image wraps to huge numbers, which are outside, too.
                 let (iy, ix) = ((y + i).wrapping_sub(pad[0]), (x + j).wrapping_sub(pad[1]));
-                if iy < h && ix < w {
-                    input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch)
-                } else {
-                    self.zeros.as_ptr()
-                }
+                if iy < h && ix < w { input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch) } else { self.zeros.as_ptr() }
             })
         })
     }
@@ -181,13 +176,14 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         let width = vectors * self.isa.lanes();
         let tiles = Tiles::new(count);
         let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * channels);
-        let soon_step = (width * 4).div_ceil(tiles.count).clamp(4, 64);
+        let soon_step = (width * 4).div_ceil(tiles.count).clamp(4, 128);
         for point in 0..Self::POINTS {
             let next = panel.wrapping_add(channels * width);
             let mut at = 0;
             for index in 0..tiles.count {
                 let rows = tiles.rows(index);
                 let from = input[point * block.input_point + at * channels..].as_ptr();
+                let out = products[point * block.product_point + at * width..].as_mut_ptr();
                 let tile = Tile {
                     rows: &[std::array::from_fn(|row| from.wrapping_add(row * channels))],
                     lens: &[channels as u32],
@@ -195,11 +191,13 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                     soon: next.wrapping_byte_add(index * channels * soon_step),
                     soon_step,
                     start: self.start.as_ptr(),
-                    out: products[point * block.product_point + at * width..].as_mut_ptr(),
+                    out,
                     out_pitch: width,
                     columns: width,
                     residual: std::ptr::null(),
                     residual_pitch: 0,
+                    out_ahead: out.wrapping_add(rows * width),
+                    residual_ahead: out,
                     bounds: (f32::NEG_INFINITY, f32::INFINITY),
                 };
                 // SAFETY: `isa` was checked; `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there; the panel
@@ -286,12 +284,13 @@ unsafe fn evaluate<S: Simd, const A: usize>(patch: &[[*const f32; A]; A], channe
             let mut half = [[S::splat(0.0); A]; A];
             for j in 0..A {
                 let column = evaluate_1d::<S, A>(std::array::from_fn(|i| load(patch[i][j])));
-                for i in 0..A {
-                    half[i][j] = column[i];
+                for (row, value) in half.iter_mut().zip(column) {
+                    row[j] = value;
                 }
             }
             for (i, row) in half.into_iter().enumerate() {
-                for (j, value) in evaluate_1d::<S, A>(row).into_iter().enumerate() {
+                let row = evaluate_1d::<S, A>(row);
+                for (j, value) in row.into_iter().enumerate() {
                     let to = to.add((i * A + j) * stride + channel);
                     if count == S::LANES { S::store(to, value) } else { S::store_part(to, value, count) }
                 }
@@ -329,30 +328,51 @@ struct Placed {
 /// As for [`Simd`]; the products and the bias are whole vectors for all columns at each point, and each pixel of output and residual has `columns` values.
 #[inline(always)]
 unsafe fn interpolate<S: Simd, const M: usize, const A: usize>(t: &Placed) {
+    let whole = t.rows == M && t.across == M;
     for column in (0..t.columns).step_by(S::LANES) {
-        let count = S::LANES.min(t.columns - column);
-        // SAFETY: the caller's promise; the last vector is cut to the columns that are left.
+        // SAFETY: the caller's promise; the faster one only where the whole tile and a whole vector exist.
         unsafe {
-            let mut half = [[S::splat(0.0); A]; M];
-            for j in 0..A {
-                let products: [S::V; A] = std::array::from_fn(|i| S::load(t.products.add((i * A + j) * t.product_point + column)));
-                let rows = interpolate_1d::<S, M, A>(products);
-                for i in 0..M {
-                    half[i][j] = rows[i];
-                }
+            if whole && column + S::LANES <= t.columns {
+                interpolate_vector::<S, M, A, true>(t, column);
+            } else {
+                interpolate_vector::<S, M, A, false>(t, column);
             }
-            let bias = S::load(t.bias.add(column));
-            for (y, row) in half.into_iter().enumerate().take(t.rows) {
-                for (x, value) in interpolate_1d::<S, M, A>(row).into_iter().enumerate().take(t.across) {
-                    let pixel = y * t.image_width + x;
-                    let mut value = S::add(value, bias);
-                    if !t.residual.is_null() {
-                        value = S::add(value, S::load_part(t.residual.add(pixel * t.residual_pitch + column), count));
-                    }
-                    value = apply::<S>(value, t.activation);
-                    let to = t.output.add(pixel * t.output_pitch + column);
-                    if count == S::LANES { S::store(to, value) } else { S::store_part(to, value, count) }
+        }
+    }
+}
+
+/// As [`interpolate`], for one vector of columns; all of it exists where `WHOLE`.
+///
+/// # Safety
+/// As for [`interpolate`].
+#[inline(always)]
+unsafe fn interpolate_vector<S: Simd, const M: usize, const A: usize, const WHOLE: bool>(t: &Placed, column: usize) {
+    // SAFETY: the caller's promise; vectors are cut to the columns that exist and tiles to the pixels.
+    unsafe {
+        let (rows, across, count) = if WHOLE { (M, M, S::LANES) } else { (t.rows, t.across, S::LANES.min(t.columns - column)) };
+        let mut half = [[S::splat(0.0); A]; M];
+        for j in 0..A {
+            let products = std::array::from_fn(|i| S::load(t.products.add((i * A + j) * t.product_point + column)));
+            for (row, value) in half.iter_mut().zip(interpolate_1d::<S, M, A>(products)) {
+                row[j] = value;
+            }
+        }
+        let bias = S::load(t.bias.add(column));
+        for (y, row) in half.into_iter().enumerate() {
+            let row: [S::V; M] = interpolate_1d::<S, M, A>(row);
+            for (x, value) in row.into_iter().enumerate() {
+                if !WHOLE && (y >= rows || x >= across) {
+                    continue;
                 }
+                let pixel = y * t.image_width + x;
+                let mut value = S::add(value, bias);
+                if !t.residual.is_null() {
+                    let from = t.residual.add(pixel * t.residual_pitch + column);
+                    value = S::add(value, if WHOLE { S::load(from) } else { S::load_part(from, count) });
+                }
+                value = apply::<S>(value, t.activation);
+                let to = t.output.add(pixel * t.output_pitch + column);
+                if WHOLE { S::store(to, value) } else { S::store_part(to, value, count) }
             }
         }
     }
