@@ -165,7 +165,8 @@ impl Lowering<'_> {
     fn sum_pool(&mut self, node: &TypedNode, op: &SumPool) -> Result<Made, Refusal> {
         let (value, c, window, padded) = self.window(node, &op.pool_spec)?;
         let [h, w, _] = self.out.graph.values[value].shape;
-        if window.kernel == [1, 1] && window.stride == [1, 1] && window.output == [h, w] && window.pad == [0, 0] {
+        let one_to_one = window.kernel == [1, 1] && window.stride == [1, 1] && window.output == [h, w] && window.pad == [0, 0];
+        if one_to_one && !self.out.imports.contains_key(&value) {
             return self.same(node.inputs[0]);
         }
         let divisor = match (op.normalize, op.count_include_pad) {
