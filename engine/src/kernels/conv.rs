@@ -70,7 +70,7 @@ impl Conv {
         assert!(candidates(&shape).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
         let isa = isa.checked();
         let packed = match algorithm {
-            Algorithm::Direct if Depthwise::fits(&shape) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),
+            Algorithm::Direct if Depthwise::fits(&shape, isa) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),
             Algorithm::Direct => Packed::Direct(Direct::new(shape, weights, bias, isa)),
             Algorithm::Winograd2 => Packed::Winograd2(Winograd::new(shape, weights, bias, isa)),
             Algorithm::Winograd4 => Packed::Winograd4(Winograd::new(shape, weights, bias, isa)),

@@ -50,9 +50,9 @@ prop_compose! {
     fn depthwise_shape()(
         input in [1usize..20, 1usize..20], kernel in (1usize..6, prop_oneof![2 => 1usize..8, 3 => Just(3), 3 => Just(5)]).prop_map(<[usize; 2]>::from),
         stride in [1usize..4, 1usize..4], dilation in prop_oneof![3 => Just([1usize, 1]), 1 => [1usize..3, 1usize..3]],
-        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], channels in 2usize..70,
+        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], groups in 2usize..70, group in prop_oneof![3 => Just(1usize), 1 => 1usize..9],
     ) -> ConvShape {
-        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }
+        ConvShape { input, in_channels: groups * group, out_channels: groups * group, kernel, stride, dilation, pad, groups }
     }
 }
 
