@@ -38,6 +38,52 @@ fn resnet50() -> Vec<(ConvShape, bool)> {
     all
 }
 
+/// Other shapes: grouped, depthwise and pointwise layers of ResNeXt-50, MobileNet-V2 and EfficientNet.
+fn others() -> Vec<(ConvShape, bool)> {
+    let conv = |size: usize, in_channels, out_channels, kernel: usize, stride, groups| {
+        let pad = [kernel / 2; 4];
+        let shape = ConvShape {
+            input: [size; 2],
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            pad,
+            groups,
+        };
+        (shape, false)
+    };
+    vec![
+        conv(56, 128, 128, 3, 1, 32),
+        conv(28, 256, 256, 3, 1, 32),
+        conv(14, 512, 512, 3, 1, 32),
+        conv(7, 1024, 1024, 3, 1, 32),
+        conv(224, 3, 32, 3, 2, 1),
+        conv(112, 32, 32, 3, 1, 32),
+        conv(112, 96, 96, 3, 2, 96),
+        conv(56, 144, 144, 3, 1, 144),
+        conv(28, 192, 192, 5, 1, 192),
+        conv(14, 576, 576, 3, 1, 576),
+        conv(14, 480, 480, 5, 1, 480),
+        conv(7, 960, 960, 3, 1, 960),
+        conv(7, 1152, 1152, 5, 1, 1152),
+        conv(112, 32, 16, 1, 1, 1),
+        conv(112, 16, 96, 1, 1, 1),
+        conv(56, 24, 144, 1, 1, 1),
+        conv(56, 144, 24, 1, 1, 1),
+        conv(28, 32, 192, 1, 1, 1),
+        conv(28, 192, 32, 1, 1, 1),
+        conv(14, 384, 64, 1, 1, 1),
+        conv(7, 160, 960, 1, 1, 1),
+        conv(7, 960, 320, 1, 1, 1),
+        conv(1, 1280, 1000, 1, 1, 1),
+        conv(28, 128, 32, 3, 1, 1),
+        conv(224, 64, 64, 3, 1, 1),
+        conv(14, 512, 512, 3, 1, 1),
+    ]
+}
+
 /// Values between -1 and 1 that repeat from run to run.
 fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
@@ -113,10 +159,11 @@ fn main() {
         println!("peak {a:?}: {:.1} GOP/s", measure(a, 10).unwrap_or(f64::NAN) / 1e9);
     }
     let mut isa = Isa::best();
-    let (mut batches, mut only_direct, mut hot) = (Vec::new(), false, 1);
+    let (mut batches, mut only_direct, mut hot, mut other) = (Vec::new(), false, 1, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "avx2" => isa = Isa::Avx2,
+            "others" => other = true,
             "hot" => hot = 4,
             "direct" => only_direct = true,
             "portable" => isa = Isa::Portable,
@@ -126,7 +173,7 @@ fn main() {
     if batches.is_empty() {
         batches = vec![1, 8];
     }
-    let layers = resnet50();
+    let layers = if other { others() } else { resnet50() };
     let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
     for batch in batches {
         let mut total_best: Vec<(f64, Algorithm)> = vec![(f64::INFINITY, Algorithm::Direct); layers.len()];
@@ -147,7 +194,7 @@ fn main() {
                     total_best[i] = (*seconds, pick(shape));
                 }
                 let name = format!(
-                    "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}",
+                    "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}{}",
                     shape.input[0],
                     shape.input[1],
                     shape.in_channels,
@@ -155,6 +202,7 @@ fn main() {
                     shape.kernel[0],
                     shape.kernel[1],
                     shape.stride[0],
+                    if shape.groups > 1 { format!(" /{}", shape.groups) } else { String::new() },
                     if *adds { " +" } else { "" }
                 );
                 let kind = kinds.entry(name).or_default();

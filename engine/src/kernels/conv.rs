@@ -1,20 +1,10 @@
 //! A convolution with its weights packed, bias, residual and activation fused.
 
+use super::algorithm::{Algorithm, candidates};
 use super::depthwise::Depthwise;
 use super::direct::Direct;
 use super::winograd::Winograd;
 use super::{Activation, ConvShape, Isa};
-
-/// How a convolution is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// Multiply by multiply.
-    Direct,
-    /// Winograd's F(2x2, 3x3): weights 1.78 times as large, as exact as `Direct`.
-    Winograd2,
-    /// Winograd's F(4x4, 3x3): weights 4 times as large, errors near 1e-6 of the largest value.
-    Winograd4,
-}
 
 #[derive(Debug, Clone)]
 enum Packed {
@@ -22,15 +12,6 @@ enum Packed {
     Depthwise(Depthwise),
     Winograd2(Winograd<2, 4>),
     Winograd4(Winograd<4, 6>),
-}
-
-/// The algorithms that a shape can be computed with, the one of the smallest weights first.
-pub fn candidates(shape: &ConvShape) -> Vec<Algorithm> {
-    let mut all = vec![Algorithm::Direct];
-    if shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1] && shape.groups == 1 {
-        all.extend([Algorithm::Winograd2, Algorithm::Winograd4]);
-    }
-    all
 }
 
 /// A convolution ready to run.
@@ -89,7 +70,7 @@ impl Conv {
         assert!(candidates(&shape).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
         let isa = isa.checked();
         let packed = match algorithm {
-            Algorithm::Direct if Depthwise::fits(&shape) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),
+            Algorithm::Direct if Depthwise::fits(&shape, isa) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),
             Algorithm::Direct => Packed::Direct(Direct::new(shape, weights, bias, isa)),
             Algorithm::Winograd2 => Packed::Winograd2(Winograd::new(shape, weights, bias, isa)),
             Algorithm::Winograd4 => Packed::Winograd4(Winograd::new(shape, weights, bias, isa)),

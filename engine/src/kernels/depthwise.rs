@@ -1,5 +1,8 @@
 //! Depthwise convolution: each channel has a kernel of its own, so there is nothing to multiply by more than one thing. It is bound by loads; vectors run
 //! over channels, and a strip of neighbouring output pixels is computed at once, so that each input value is loaded once a kernel row.
+//!
+//! Groups that are narrower than a vector are much the same: the vector holds several groups, and each of a group's input channels in turn is spread over
+//! the group's lanes.
 
 use super::activation::apply;
 use super::isa::for_each_isa;
@@ -7,15 +10,17 @@ use super::memory::Packed;
 use super::simd::Simd;
 use super::{Activation, ConvArgs, ConvShape, Isa};
 
-/// Packed weights: for each kernel offset, all channels.
+/// Packed weights: for each kernel offset and each input channel of a group, all output channels.
 #[derive(Debug, Clone)]
 pub(super) struct Depthwise {
     shape: ConvShape,
     isa: Isa,
     weights: Packed,
     bias: Packed,
-    /// Values from one kernel offset's weights to the next's.
+    /// Values from one kernel offset's weights to the next's, for one input channel.
     stride: usize,
+    /// For each input channel of a group, the lanes that it is spread from.
+    patterns: Vec<i32>,
 }
 
 /// Read in the place of pixels outside the image.
@@ -28,6 +33,7 @@ struct Row<'a> {
     weights: *const f32,
     weight_stride: usize,
     bias: *const f32,
+    patterns: &'a [i32],
     /// The image's first pixel.
     input: *const f32,
     input_pitch: usize,
@@ -42,23 +48,26 @@ struct Row<'a> {
 }
 
 impl Depthwise {
-    /// Whether this shape is one.
-    pub(super) fn fits(shape: &ConvShape) -> bool {
-        shape.groups == shape.in_channels && shape.groups == shape.out_channels && shape.groups > 1
+    /// Whether this shape is one, or has groups of 2, 4 or 8 channels that fill vectors.
+    pub(super) fn fits(shape: &ConvShape, isa: Isa) -> bool {
+        let group = shape.in_channels / shape.groups;
+        shape.groups > 1 && shape.in_channels == shape.out_channels && matches!(group, 1 | 2 | 4 | 8) && group < isa.lanes()
     }
 
-    /// Packs `weights` (`[channels, 1, kh, kw]`) and `bias`.
+    /// Packs `weights` (`[channels, channels / groups, kh, kw]`) and `bias`.
     pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
-        let (channels, taps) = (shape.in_channels, shape.kernel[0] * shape.kernel[1]);
+        let (channels, taps, group) = (shape.in_channels, shape.kernel[0] * shape.kernel[1], shape.in_channels / shape.groups);
         let stride = channels.next_multiple_of(isa.lanes());
-        let weights = Packed::new(stride * taps, |to| {
-            for (channel, kernel) in weights.chunks_exact(taps).enumerate() {
+        let weights = Packed::new(stride * taps * group, |to| {
+            for (index, kernel) in weights.chunks_exact(taps).enumerate() {
+                let (channel, from) = (index / group, index % group);
                 for (tap, weight) in kernel.iter().enumerate() {
-                    to[tap * stride + channel] = *weight;
+                    to[(tap * group + from) * stride + channel] = *weight;
                 }
             }
         });
-        Self { shape, isa, weights, bias: Packed::padded(bias, stride), stride }
+        let patterns = (0..group).flat_map(|from| (0..isa.lanes()).map(move |lane| (lane / group * group + from) as i32)).collect();
+        Self { shape, isa, weights, bias: Packed::padded(bias, stride), stride, patterns }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
@@ -77,6 +86,7 @@ impl Depthwise {
                 weights: self.weights.as_ptr(),
                 weight_stride: self.stride,
                 bias: self.bias.as_ptr(),
+                patterns: &self.patterns,
                 input: args.input[image * shape.input[0] * shape.input[1] * args.input_pitch..].as_ptr(),
                 input_pitch: args.input_pitch,
                 output: args.output[line * ow * args.output_pitch..].as_mut_ptr(),
@@ -101,6 +111,12 @@ impl Depthwise {
 unsafe fn row<S: Simd>(row: &Row<'_>) {
     // SAFETY: the caller's promise, passed on; strips lie within the row.
     unsafe {
+        match row.patterns.len() / S::LANES {
+            2 => return grouped::<S, 2, 6>(row),
+            4 => return grouped::<S, 4, 6>(row),
+            8 => return grouped::<S, 8, 6>(row),
+            _ => {}
+        }
         match (row.shape.dilation[1], row.shape.kernel[1], row.shape.stride[1]) {
             (1, 3, 1) => strips::<S, 3, 1, 8>(row),
             (1, 3, 2) => strips::<S, 3, 2, 4>(row),
@@ -207,6 +223,45 @@ unsafe fn pixels<S: Simd>(row: &Row<'_>) {
                     }
                 }
                 finish::<S>(row, channel, x, sum, count);
+            }
+        }
+    }
+}
+
+/// All strips of `P` pixels of a row, for groups of `G` channels and any kernel.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
+    let shape = row.shape;
+    for channel in (0..row.channels).step_by(S::LANES) {
+        let count = S::LANES.min(row.channels - channel);
+        for x in (0..row.width).step_by(P) {
+            // SAFETY: pixels outside the image are read from ZEROS, and vectors are cut to the channels that exist.
+            unsafe {
+                let mut sums = [S::load(row.bias.add(channel)); P];
+                for (ky, iy) in kernel_rows(row) {
+                    let line = row.input.add(iy * shape.input[1] * row.input_pitch + channel);
+                    for kx in 0..shape.kernel[1] {
+                        let mut values = [S::splat(0.0); P];
+                        for (p, value) in values.iter_mut().enumerate() {
+                            let ix = ((x + p) * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
+                            let from = if ix < shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() };
+                            *value = if count == S::LANES { S::load(from) } else { S::load_part(from, count) };
+                        }
+                        let weights = row.weights.add((ky * shape.kernel[1] + kx) * G * row.weight_stride + channel);
+                        for from in 0..G {
+                            let weight = S::load(weights.add(from * row.weight_stride));
+                            for (sum, value) in sums.iter_mut().zip(values) {
+                                *sum = S::fma(S::spread(value, row.patterns.as_ptr().add(from * S::LANES)), weight, *sum);
+                            }
+                        }
+                    }
+                }
+                for (p, sum) in sums.into_iter().enumerate().take(row.width - x) {
+                    finish::<S>(row, channel, x + p, sum, count);
+                }
             }
         }
     }

@@ -217,7 +217,7 @@ impl Direct {
         let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
         let bounds = activation.bounds();
         let output = shape.output();
-        let soon_step = (width * 4).div_ceil(range.len()).clamp(4, 128);
+        let soon_step = tile::soon_step(self.isa, width * 4, range.len());
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
             let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);

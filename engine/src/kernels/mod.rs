@@ -2,6 +2,7 @@
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
 mod activation;
+mod algorithm;
 mod conv;
 mod depthwise;
 mod direct;
@@ -18,7 +19,8 @@ mod tests;
 mod tile;
 mod winograd;
 
-pub use conv::{Algorithm, Conv, ConvArgs, candidates};
+pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
+pub use conv::{Conv, ConvArgs};
 pub use isa::Isa;
 pub use memory::Memory;
 pub use pool::{PoolShape, Pooling, global_average, pool};

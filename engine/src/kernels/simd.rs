@@ -29,6 +29,8 @@ pub(super) trait Simd: Copy {
     unsafe fn exp2_whole(n: Self::V) -> Self::V;
     /// The nearest whole number.
     unsafe fn round(a: Self::V) -> Self::V;
+    /// Lane `i` of the result is lane `pattern[i]`, which is below `LANES`; `pattern` has `LANES` values.
+    unsafe fn spread(a: Self::V, pattern: *const i32) -> Self::V;
 }
 
 /// What the compiler makes of plain arrays.
@@ -104,6 +106,11 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn round(a: Self::V) -> Self::V {
         each(|i| a[i].round_ties_even())
+    }
+    #[inline(always)]
+    unsafe fn spread(a: Self::V, pattern: *const i32) -> Self::V {
+        // SAFETY: the caller's promise.
+        each(|i| a[unsafe { *pattern.add(i) } as usize])
     }
 }
 
@@ -192,6 +199,11 @@ mod x86 {
             // SAFETY: arithmetic on values.
             unsafe { _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC) }
         }
+        #[inline(always)]
+        unsafe fn spread(a: Self::V, pattern: *const i32) -> Self::V {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_permutevar8x32_ps(a, _mm256_loadu_si256(pattern.cast())) }
+        }
     }
 
     impl Simd for Avx512 {
@@ -240,6 +252,11 @@ mod x86 {
         unsafe fn round(a: Self::V) -> Self::V {
             // SAFETY: arithmetic on values.
             unsafe { _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC) }
+        }
+        #[inline(always)]
+        unsafe fn spread(a: Self::V, pattern: *const i32) -> Self::V {
+            // SAFETY: the caller's promise.
+            unsafe { _mm512_permutexvar_ps(_mm512_loadu_si512(pattern.cast()), a) }
         }
     }
 }

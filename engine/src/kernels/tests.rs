@@ -50,9 +50,9 @@ prop_compose! {
     fn depthwise_shape()(
         input in [1usize..20, 1usize..20], kernel in (1usize..6, prop_oneof![2 => 1usize..8, 3 => Just(3), 3 => Just(5)]).prop_map(<[usize; 2]>::from),
         stride in [1usize..4, 1usize..4], dilation in prop_oneof![3 => Just([1usize, 1]), 1 => [1usize..3, 1usize..3]],
-        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], channels in 2usize..70,
+        pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], groups in 2usize..70, group in prop_oneof![3 => Just(1usize), 1 => 1usize..9],
     ) -> ConvShape {
-        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }
+        ConvShape { input, in_channels: groups * group, out_channels: groups * group, kernel, stride, dilation, pad, groups }
     }
 }
 
@@ -187,6 +187,61 @@ proptest! {
             let shape = (images, pixels, channels);
             elementwise::scale_images(isa, shape, (&a, pitches[0]), (&b, pitches[1]), activation, (&mut got, pitches[2]));
             prop_assert!(agrees(&got, &|p, c| input(p, c) * b[p / pixels * pitches[1] + c]));
+        }
+    }
+}
+
+/// One value of the input is not a number or infinite: every output that depends on it says so, whichever way it was computed.
+#[test]
+fn what_is_not_a_number_is_not_lost() {
+    let shape = |groups| ConvShape {
+        input: [9, 7],
+        in_channels: 12,
+        out_channels: 12,
+        kernel: [3; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pad: [1; 4],
+        groups,
+    };
+    for (value, groups) in
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().flat_map(|value| [1, 3, 12].map(|groups| (value, groups)))
+    {
+        let shape = shape(groups);
+        let weights = noise(12 * 12 / groups * 9, 1);
+        let mut input = noise(9 * 7 * 12, 2);
+        input[(4 * 7 + 3) * 12 + 5] = value;
+        for (algorithm, isa) in candidates(&shape).into_iter().flat_map(|algorithm| Isa::present().map(move |isa| (algorithm, isa))) {
+            let (mut wanted, mut got) = (vec![0.0; 9 * 7 * 12], vec![0.0; 9 * 7 * 12]);
+            let conv = Conv::new_with(shape, &weights, &[0.5; 12], Activation::None, algorithm, isa);
+            let mut scratch = vec![0.0; conv.scratch(1)];
+            let args =
+                |output, scratch| ConvArgs { images: 1, input: &input, input_pitch: 12, residual: None, output, output_pitch: 12, scratch };
+            reference::conv(&shape, &weights, &[0.5; 12], Activation::None, args(&mut wanted, &mut []));
+            conv.run(args(&mut got, &mut scratch));
+            assert!(wanted.iter().any(|x| !x.is_finite()));
+            for (w, g) in wanted.iter().zip(&got) {
+                // A tile of Winograd's has one value in common; elsewhere the very same value comes out.
+                let same = if algorithm == Algorithm::Direct && groups != 3 { w == g || w.is_nan() && g.is_nan() } else { !g.is_finite() };
+                assert!(w.is_finite() || same, "{w} became {g} with {algorithm:?} on {isa:?}, {groups} groups");
+            }
+        }
+    }
+}
+
+/// Rectifiers take what is not a number for their lower bound, as tract's do.
+#[test]
+fn rectifiers_bound_what_is_not_a_number() {
+    for isa in Isa::present() {
+        for (activation, wanted) in [(Activation::Relu, 0.0), (Activation::Clamp(0.5, 6.0), 0.5)] {
+            let mut output = [1.0; 5];
+            elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
+            assert_eq!(output, [wanted; 5]);
+        }
+        for activation in [Activation::None, Activation::Silu, Activation::Sigmoid] {
+            let mut output = [1.0; 5];
+            elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
+            assert!(output.iter().all(|x| x.is_nan()), "{activation:?} on {isa:?}");
         }
     }
 }

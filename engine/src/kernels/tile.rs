@@ -17,7 +17,7 @@ pub(super) struct Tile<'a> {
     pub lens: &'a [u32],
     /// Packed weights: for each value of each run in turn, `vectors` whole vectors.
     pub panel: *const f32,
-    /// Memory that is wanted soon, and the bytes of it to ask for with each value, at most two lines; 0 asks for nothing new.
+    /// Memory that is wanted soon, and the bytes of it to ask for with each value, see [`soon_step`]; 0 asks for nothing new.
     pub soon: *const f32,
     pub soon_step: usize,
     /// Where sums start: `vectors` whole vectors, the same for all rows; null goes on from what `out` holds.
@@ -63,24 +63,29 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
         // One line with each value, so that the lines asked for never hold up the loads of weights.
         let lines = (NV * S::LANES).div_ceil(LINE).next_power_of_two();
         let mut step = 0;
+        let unroll = values_a_turn(S::LANES);
         for (rows, len) in t.rows.iter().zip(t.lens) {
             let rows: [*const f32; R] = std::array::from_fn(|r| rows[r]);
-            for k in 0..*len as usize {
-                let b: [S::V; NV] = std::array::from_fn(|v| S::load(panel.add(v * S::LANES)));
+            let len = *len as usize;
+            let mut k = 0;
+            while k + unroll <= len {
                 prefetch::<INTO_L2>(soon);
                 prefetch::<INTO_L2>(soon.wrapping_add(64));
-                soon = soon.wrapping_add(t.soon_step);
+                soon = soon.wrapping_add(t.soon_step * unroll);
                 let (row, line) = (step / lines, step % lines * LINE);
                 prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());
                 prefetch::<SOON>(t.residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
                 step = (step + 1).min(R * lines - 1);
-                panel = panel.add(NV * S::LANES);
-                for r in 0..R {
-                    let a = S::splat(*rows[r].add(k));
-                    for v in 0..NV {
-                        sums[r][v] = S::fma(a, b[v], sums[r][v]);
-                    }
+                for u in 0..unroll {
+                    multiply::<S, R, NV>(&mut sums, &rows, k + u, panel.add(u * NV * S::LANES));
                 }
+                k += unroll;
+                panel = panel.add(unroll * NV * S::LANES);
+            }
+            while k < len {
+                multiply::<S, R, NV>(&mut sums, &rows, k, panel);
+                k += 1;
+                panel = panel.add(NV * S::LANES);
             }
         }
         if !t.residual.is_null() {
@@ -115,6 +120,42 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
             }
         }
     }
+}
+
+/// Adds the outer product of each row's value `k` and one row of packed weights.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn multiply<S: Simd, const R: usize, const NV: usize>(
+    sums: &mut [[S::V; NV]; R],
+    rows: &[*const f32; R],
+    k: usize,
+    panel: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut b = [S::splat(0.0); NV];
+        for (v, b) in b.iter_mut().enumerate() {
+            *b = S::load(panel.add(v * S::LANES));
+        }
+        for (row, sums) in rows.iter().zip(sums) {
+            let a = S::splat(*row.add(k));
+            for (b, sum) in b.iter().zip(sums) {
+                *sum = S::fma(a, *b, *sum);
+            }
+        }
+    }
+}
+
+/// Values of K for each turn of the loop, and so for each line that is asked for: narrow vectors leave less time for asking.
+const fn values_a_turn(lanes: usize) -> usize {
+    if lanes == 16 { 1 } else { 4 }
+}
+
+/// The step to ask with, so that `bytes` for each value of K are asked for within `tiles` tiles.
+pub(super) fn soon_step(isa: Isa, bytes: usize, tiles: usize) -> usize {
+    bytes.div_ceil(tiles).clamp(4, 128 / values_a_turn(isa.lanes()))
 }
 
 // Hints of `_mm_prefetch`: into L1, into L2.

@@ -176,7 +176,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         let width = vectors * self.isa.lanes();
         let tiles = Tiles::new(count);
         let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * channels);
-        let soon_step = (width * 4).div_ceil(tiles.count).clamp(4, 128);
+        let soon_step = tile::soon_step(self.isa, width * 4, tiles.count);
         for point in 0..Self::POINTS {
             let next = panel.wrapping_add(channels * width);
             let mut at = 0;
