@@ -106,13 +106,17 @@ impl Direct {
             for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
                 let width = count * lanes;
                 let mut at = (group * vectors + first) * depth * lanes;
-                for (run, value) in runs.iter().flat_map(|run| (0..run.len).map(move |value| (run, value))) {
-                    let (kx, channel) = if copied { (value / group_in, value % group_in) } else { (run.kx, run.channel + value) };
+                // A few values of each column at a time, so that both what is read and what is written stays in cache.
+                for (run, part) in runs.iter().flat_map(|run| (0..run.len).step_by(64).map(move |part| (run, part..run.len.min(part + 64))))
+                {
                     for column in 0..width.min(group_out - first * lanes) {
                         let out = group * group_out + first * lanes + column;
-                        to[at + column] = weights[((out * group_in + channel) * kh + run.ky) * kw + kx];
+                        for (line, value) in part.clone().enumerate() {
+                            let (kx, channel) = if copied { (value / group_in, value % group_in) } else { (run.kx, run.channel + value) };
+                            to[at + line * width + column] = weights[((out * group_in + channel) * kh + run.ky) * kw + kx];
+                        }
                     }
-                    at += width;
+                    at += part.len() * width;
                 }
             }
         });

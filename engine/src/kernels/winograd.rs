@@ -66,8 +66,9 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
             for (first, count) in tile::panels(isa, vectors) {
                 let width = count * lanes;
                 let panel = first * lanes * Self::POINTS * channels;
-                for column in 0..width.min(shape.out_channels - first * lanes) {
-                    for channel in 0..channels {
+                // Columns within channels, so that what is written stays in cache until its lines are full.
+                for channel in 0..channels {
+                    for column in 0..width.min(shape.out_channels - first * lanes) {
                         let kernel: [f64; 9] =
                             std::array::from_fn(|i| f64::from(weights[((first * lanes + column) * channels + channel) * 9 + i]));
                         for (i, across) in points.iter().enumerate() {
