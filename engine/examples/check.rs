@@ -27,6 +27,7 @@ fn main() -> TractResult<()> {
             "--size" => flags.size = number()?,
             "--runs" => flags.runs = number()?,
             "--together" => flags.options.together = number()?,
+            "--weights" => flags.options.weights = arguments.next().and_then(|n| n.parse().ok()).context("a number is missing")?,
             "--layers" => flags.layers = true,
             "--left" => flags.left = true,
             "--no-self-test" => flags.options.self_test = false,
@@ -77,7 +78,8 @@ fn check(path: &str, flags: &Flags) -> TractResult<bool> {
         fine &= difference <= 1e-4;
         println!("    output {slot} {:?}: difference {difference:.1e}{}", got.shape(), if difference <= 1e-4 { "" } else { "  TOO MUCH" });
     }
-    if any_batch {
+    // Nodes that are tract's need not give the same bits.
+    if any_batch && report.left.is_empty() {
         for batch in [2, 5, 8] {
             let images: Vec<Tensor> = (0..batch).map(input).collect();
             let together = engine.run(tvec!(Tensor::stack_tensors(0, &images)?.into_tvalue()))?;

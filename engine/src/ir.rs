@@ -1,6 +1,6 @@
 //! The engine's own small graph: layers over channels-last values. Everything is said of *one* image; how many run at once is known only when running.
 
-use crate::kernels::{Activation, ConvShape};
+use crate::kernels::{Activation, Algorithm, ConvShape};
 
 /// Place of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
@@ -69,6 +69,13 @@ pub struct Window {
     pub output: [usize; 2],
 }
 
+impl Window {
+    /// Places of the padded input along `axis` from its start to the end of the last window.
+    pub(crate) fn reach(&self, axis: usize) -> usize {
+        (self.output[axis] - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+}
+
 /// What an average is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Divisor {
@@ -125,6 +132,15 @@ pub struct ConvLayer {
     pub weights: Vec<f32>,
     /// `[out_channels]`.
     pub bias: Vec<f32>,
+    /// How it is computed.
+    pub algorithm: Algorithm,
+}
+
+impl ConvLayer {
+    /// A convolution multiplied out; whether there is a better way is seen when all are known.
+    pub fn new(shape: ConvShape, weights: Vec<f32>, bias: Vec<f32>) -> Self {
+        Self { shape, weights, bias, algorithm: Algorithm::Direct }
+    }
 }
 
 impl Kind {

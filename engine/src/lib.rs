@@ -3,6 +3,7 @@
 //! [`rewrite`] takes a tract [`TypedModel`](tract_core::prelude::TypedModel) and replaces what it recognises by operators of its own ([`Segment`]);
 //! everything else stays tract's. [`kernels`] knows shapes and numbers, and nothing of graphs.
 
+mod choose;
 mod error;
 mod fuse;
 mod graph;

@@ -1,5 +1,7 @@
 //! What a rewrite did.
 
+use crate::kernels::Algorithm;
+
 /// Sizes and counts of a rewritten model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
@@ -50,6 +52,8 @@ pub struct LayerReport {
     pub output: [usize; 3],
     /// Height and width of the kernel, if there is one.
     pub kernel: Option<[usize; 2]>,
+    /// How a convolution is computed.
+    pub algorithm: Option<Algorithm>,
     /// Floating-point operations for an image, by the count of the direct convolution.
     pub flops: u64,
 }

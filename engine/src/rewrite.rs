@@ -11,7 +11,7 @@ use crate::op::Segment;
 use crate::partition::{Part, partition};
 use crate::plan::Plan;
 use crate::report::{LayerReport, Left, Report, SegmentReport};
-use crate::{fuse, selftest};
+use crate::{choose, fuse, selftest};
 
 /// How to rewrite.
 #[derive(Debug, Clone)]
@@ -20,13 +20,15 @@ pub struct Options {
     pub self_test: bool,
     /// Largest difference over largest value that the comparison forgives.
     pub tolerance: f32,
+    /// Bytes of packed weights, at most this many times those of the plain ones: Winograd's method trades memory for time.
+    pub weights: f64,
     /// Images of a batch that go through the layers together; more of them share weights in the cache, and need as much more memory.
     pub together: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { self_test: true, tolerance: 1e-4, together: 1 }
+        Self { self_test: true, tolerance: 1e-4, weights: 1.5, together: 1 }
     }
 }
 
@@ -51,6 +53,7 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
     for (at, part) in partition.parts.into_iter().enumerate() {
         let Part { mut graph, inputs, outputs } = part;
         fuse::fuse(&mut graph);
+        choose::choose(&mut graph, options);
         if options.self_test
             && let Err(what) = selftest::check(&graph, options.tolerance)
         {
@@ -86,6 +89,7 @@ fn layer_report(graph: &Graph, layer: &crate::ir::Layer) -> LayerReport {
         inputs: layer.inputs.iter().map(|&v| graph.values[v].shape).collect(),
         output: graph.values[layer.output].shape,
         kernel,
+        algorithm: if let Kind::Conv(conv) = &layer.kind { Some(conv.algorithm) } else { None },
         flops: Graph::flops(layer),
     }
 }

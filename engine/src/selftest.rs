@@ -35,8 +35,8 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
 /// Layers of one signature run the same code; `None` for what only moves values.
 fn signature(layer: &Layer) -> Option<String> {
     let what = match &layer.kind {
-        Kind::Conv(ConvLayer { shape: s, .. }) => format!(
-            "{:?} by {:?}, dilated {:?}, {}, {} inputs",
+        Kind::Conv(ConvLayer { shape: s, algorithm, .. }) => format!(
+            "{algorithm:?}, {:?} by {:?}, dilated {:?}, {}, {} inputs",
             s.kernel,
             s.stride,
             s.dilation,
@@ -64,6 +64,7 @@ fn small(layer: &Layer, mut made: Value) -> (Layer, Value) {
                 shape: ConvShape { out_channels: CHANNELS, ..conv.shape },
                 weights,
                 bias: conv.bias[..CHANNELS].to_vec(),
+                algorithm: conv.algorithm,
             })
         }
         other => other.clone(),
@@ -199,11 +200,10 @@ fn pool_spec(kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2], chann
 /// candidate to a maximum.
 fn window_spec(w: &Window, padded: Option<[usize; 2]>, [height, width, channels]: [usize; 3]) -> PoolSpec {
     let size = [height, width];
-    let reach = |axis: usize| (w.output[axis] - 1) * w.stride[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1;
-    let after = |axis: usize| padded.map_or(reach(axis), |p| p[axis]).saturating_sub(size[axis] + w.pad[axis]);
+    let after = |axis: usize| padded.map_or(w.reach(axis), |p| p[axis]).saturating_sub(size[axis] + w.pad[axis]);
     let (before, after) = (w.pad.as_slice().into(), tvec!(after(0), after(1)));
     let mut spec = pool_spec(w.kernel, w.stride, w.dilation, channels);
-    let rounds_up = (0..2).any(|axis| reach(axis) > size[axis] + w.pad[axis] + after[axis]);
+    let rounds_up = (0..2).any(|axis| w.reach(axis) > size[axis] + w.pad[axis] + after[axis]);
     spec.padding = PaddingSpec::ExplicitOnnxPool(before, after, rounds_up);
     spec
 }

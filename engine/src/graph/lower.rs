@@ -81,7 +81,7 @@ impl Lowering<'_> {
         if output != [padding[0].convoluted, padding[1].convoluted] {
             return Err(format!("rounds its output to {} x {}", padding[0].convoluted, padding[1].convoluted).into());
         }
-        let kind = Kind::Conv(ConvLayer { shape, weights, bias });
+        let kind = Kind::Conv(ConvLayer::new(shape, weights, bias));
         Ok(Made::layer(kind, vec![value], [output[0], output[1], o]))
     }
 
@@ -127,7 +127,7 @@ impl Lowering<'_> {
             pad: [0; 4],
             groups: 1,
         };
-        Ok(Made::layer(Kind::Conv(ConvLayer { shape, weights, bias: vec![0.0; o] }), vec![operand.value], out))
+        Ok(Made::layer(Kind::Conv(ConvLayer::new(shape, weights, vec![0.0; o])), vec![operand.value], out))
     }
 
     fn window(&mut self, node: &TypedNode, spec: &PoolSpec) -> Result<(usize, usize, Window, [usize; 2]), Refusal> {

@@ -7,7 +7,7 @@ mod run;
 mod steps;
 
 use crate::ir::{Divisor, Dtype, Graph, Kind, ValueId, Window};
-use crate::kernels::{Activation, Conv};
+use crate::kernels::{Activation, Conv, Isa, PoolShape, Pooling};
 
 pub use run::Buffers;
 
@@ -35,10 +35,10 @@ pub(crate) enum Step {
     Import { input: usize, to: View },
     /// A convolution.
     Conv { conv: Box<Conv>, x: View, residual: Option<View>, to: View },
-    /// The largest of a window.
-    MaxPool { window: Window, x: View, to: View, activation: Activation },
-    /// Sum or average of a window.
-    AvgPool { window: Window, divisor: Divisor, x: View, to: View, activation: Activation },
+    /// The largest or the average of a window.
+    Pool { shape: PoolShape, x: View, to: View, activation: Activation },
+    /// Sum of a window.
+    SumPool { window: Window, x: View, to: View, activation: Activation },
     /// Sum of all pixels, times a factor.
     GlobalSum { factor: f32, x: View, to: View, activation: Activation },
     /// `x * scale + shift`.
@@ -75,6 +75,8 @@ pub struct StepInfo {
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) infos: Vec<StepInfo>,
+    /// The processor's instructions.
+    pub(crate) isa: Isa,
     /// Elements of one image's arena.
     pub(crate) arena: usize,
     /// Elements of each input and output of one image.
@@ -101,7 +103,9 @@ impl Plan {
                 dtype: graph.values[value].dtype,
             }
         };
+        let isa = Isa::best();
         let mut plan = Plan {
+            isa,
             steps: Vec::new(),
             infos: Vec::new(),
             arena,
@@ -124,12 +128,18 @@ impl Plan {
             let y = || view(*layer.inputs.get(1).unwrap_or(&layer.inputs[0]));
             let step = match &layer.kind {
                 Kind::Conv(c) => {
-                    let conv = Box::new(Conv::new(c.shape, &c.weights, &c.bias, activation));
+                    let conv = Box::new(Conv::new_with(c.shape, &c.weights, &c.bias, activation, c.algorithm, isa));
                     plan.weight_bytes += conv.weight_bytes();
                     Step::Conv { conv, x, residual: (layer.inputs.len() > 1).then(y), to }
                 }
-                Kind::MaxPool(window) => Step::MaxPool { window: *window, x, to, activation },
-                Kind::AvgPool(window, divisor) => Step::AvgPool { window: *window, divisor: *divisor, x, to, activation },
+                Kind::MaxPool(window) => Step::Pool { shape: pool_shape(window, x.shape, Pooling::Max), x, to, activation },
+                Kind::AvgPool(window, Divisor::One) => Step::SumPool { window: *window, x, to, activation },
+                Kind::AvgPool(window, divisor) => {
+                    let [h, w, _] = x.shape;
+                    let [top, left] = window.pad;
+                    let counted = if let Divisor::Padded([ph, pw]) = divisor { [top, left, ph - h - top, pw - w - left] } else { [0; 4] };
+                    Step::Pool { shape: pool_shape(window, x.shape, Pooling::Average { counted }), x, to, activation }
+                }
                 Kind::GlobalSum(factor) => Step::GlobalSum { factor: *factor, x, to, activation },
                 Kind::ScaleShift { scale, shift } => {
                     plan.weight_bytes += 4 * (scale.len() + shift.len());
@@ -196,4 +206,12 @@ impl Plan {
     pub fn flops(&self) -> u64 {
         self.infos.iter().map(|i| i.flops).sum()
     }
+}
+
+/// The window as the kernels have it: padded at the end as far as the last window reaches.
+fn pool_shape(window: &Window, [h, w, channels]: [usize; 3], pooling: Pooling) -> PoolShape {
+    let [top, left] = window.pad;
+    let (bottom, right) = (window.reach(0).saturating_sub(h + top), window.reach(1).saturating_sub(w + left));
+    let Window { kernel, stride, dilation, .. } = *window;
+    PoolShape { input: [h, w], channels, kernel, stride, dilation, pad: [top, left, bottom, right], pooling }
 }

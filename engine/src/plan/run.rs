@@ -2,7 +2,7 @@
 
 use super::steps::{self, Map, MapMut};
 use super::{Plan, Step, View};
-use crate::kernels::{Activation, ConvArgs};
+use crate::kernels::{self, Activation, ConvArgs, Isa, elementwise};
 
 /// Memory that a run needs, kept between runs.
 #[derive(Debug, Default)]
@@ -34,7 +34,6 @@ impl Plan {
     fn scratch(&self, images: usize) -> usize {
         let of = |step: &Step| match step {
             Step::Conv { conv, .. } => conv.scratch(images),
-            Step::GlobalSum { x, .. } => x.shape[2],
             _ => 0,
         };
         self.steps.iter().map(of).max().unwrap_or(0)
@@ -61,7 +60,7 @@ impl Plan {
         let skip = buffers.arena.as_ptr().align_offset(64).min(16);
         let mut arena = Arena { values: &mut buffers.arena[skip..], images };
         for (at, step) in self.steps.iter().enumerate() {
-            arena.step(step, inputs, outputs, &mut buffers.scratch);
+            arena.step(self.isa, step, inputs, outputs, &mut buffers.scratch);
             done(at);
         }
     }
@@ -99,7 +98,7 @@ impl Arena<'_> {
         (out, Rest { below, above, from: end, images: self.images })
     }
 
-    fn step(&mut self, step: &Step, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+    fn step(&mut self, isa: Isa, step: &Step, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
         match step {
             Step::Import { input, to } => steps::import(inputs[*input], self.split(to).0),
             Step::Export { from, output } => {
@@ -120,40 +119,36 @@ impl Arena<'_> {
                     scratch,
                 });
             }
-            Step::MaxPool { window, x, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                steps::max_pool(window, rest.map(x), &mut out);
+            Step::Pool { shape, x, to, activation } => {
+                let (images, (mut out, rest)) = (self.images, self.split(to));
+                kernels::pool(isa, shape, images, (rest.map(x).values, x.pitch), (&mut *out.values, to.pitch));
                 steps::activate(&mut out, *activation);
             }
-            Step::AvgPool { window, divisor, x, to, activation } => {
+            Step::SumPool { window, x, to, activation } => {
                 let (mut out, rest) = self.split(to);
-                steps::avg_pool(window, *divisor, rest.map(x), &mut out);
+                steps::sum_pool(window, rest.map(x), &mut out);
                 steps::activate(&mut out, *activation);
             }
             Step::GlobalSum { factor, x, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                steps::global_sum(*factor, rest.map(x), &mut out, scratch);
+                let (images, (mut out, rest)) = (self.images, self.split(to));
+                let [h, w, c] = x.shape;
+                kernels::global_average(isa, (images, h * w, c), (rest.map(x).values, x.pitch), (&mut *out.values, to.pitch));
+                // Mostly the factor is the share of a pixel, and the sum is the average.
+                let more = factor * (h * w) as f32;
+                if (more - 1.0).abs() > f32::EPSILON {
+                    steps::times(more, &mut out);
+                }
                 steps::activate(&mut out, *activation);
             }
             Step::ScaleShift { scale, shift, x, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                match activation {
-                    Activation::Relu => steps::scale_shift(scale, shift, rest.map(x), &mut out, |v| v.max(0.0)),
-                    other => {
-                        steps::scale_shift(scale, shift, rest.map(x), &mut out, |v| v);
-                        steps::activate(&mut out, *other);
-                    }
-                }
+                let (out, rest) = self.split(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map(x).values, x.pitch));
+                elementwise::scale_shift(isa, size, from, Some(scale), Some(shift), *activation, (out.values, to.pitch));
             }
             Step::Add { x, y, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                match activation {
-                    Activation::Relu => steps::of_two(rest.map(x), rest.map(y), &mut out, |a, b| (a + b).max(0.0)),
-                    other => {
-                        steps::of_two(rest.map(x), rest.map(y), &mut out, |a, b| a + b);
-                        steps::activate(&mut out, *other);
-                    }
-                }
+                let (out, rest) = self.split(to);
+                let (a, b) = ((rest.map(x).values, x.pitch), (rest.map(y).values, y.pitch));
+                elementwise::add(isa, (out.pixels(), x.shape[2]), a, b, *activation, (out.values, to.pitch));
             }
             Step::Mul { x, y, to, activation } => {
                 let (mut out, rest) = self.split(to);
@@ -161,14 +156,19 @@ impl Arena<'_> {
                 steps::activate(&mut out, *activation);
             }
             Step::MulChannels { x, y, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                steps::mul_channels(rest.map(x), rest.map(y), &mut out);
-                steps::activate(&mut out, *activation);
+                let (images, (out, rest)) = (self.images, self.split(to));
+                let (a, b) = ((rest.map(x).values, x.pitch), (rest.map(y).values, y.pitch));
+                let size = (images, x.shape[0] * x.shape[1], x.shape[2]);
+                elementwise::scale_images(isa, size, a, b, *activation, (out.values, to.pitch));
             }
-            Step::Copy { x, to, activation } => {
+            Step::Copy { x, to, activation: Activation::None } => {
                 let (mut out, rest) = self.split(to);
                 steps::copy(rest.map(x), &mut out);
-                steps::activate(&mut out, *activation);
+            }
+            Step::Copy { x, to, activation } => {
+                let (out, rest) = self.split(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map(x).values, x.pitch));
+                elementwise::scale_shift(isa, size, from, None, None, *activation, (out.values, to.pitch));
             }
             Step::Shuffle { groups, x, to } => {
                 let (mut out, rest) = self.split(to);

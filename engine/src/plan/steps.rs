@@ -1,6 +1,6 @@
-//! What is done to maps beside convolving them. All loops run over the channels innermost, which lie side by side.
+//! What moves values about, and what is too rare for a kernel. All loops run over the channels innermost, which lie side by side.
 
-use crate::ir::{Divisor, Window};
+use crate::ir::Window;
 use crate::kernels::Activation;
 
 /// Maps that are read: `images` of `[height, width, channels]`, a pitch from pixel to pixel.
@@ -21,7 +21,7 @@ pub(super) struct MapMut<'a> {
 }
 
 impl<'a> Map<'a> {
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.images * self.shape[0] * self.shape[1]
     }
 
@@ -32,7 +32,7 @@ impl<'a> Map<'a> {
 }
 
 impl MapMut<'_> {
-    fn pixels(&self) -> usize {
+    pub(super) fn pixels(&self) -> usize {
         self.images * self.shape[0] * self.shape[1]
     }
 
@@ -90,75 +90,16 @@ fn taps(window: &Window, [h, w]: [usize; 2], y: usize, x: usize) -> impl Iterato
     along(0, y, h).flat_map(move |row| along(1, x, w).map(move |column| row * w + column))
 }
 
-/// The largest of each window. As in tract, NaN is no value to compare with, and nothing is below the lowest finite number.
-pub(super) fn max_pool(window: &Window, from: Map<'_>, to: &mut MapMut<'_>) {
-    let ([h, w, _], [oh, ow]) = (from.shape, window.output);
-    for (image, y, x) in (0..from.images).flat_map(|i| (0..oh).flat_map(move |y| (0..ow).map(move |x| (i, y, x)))) {
-        let out = to.pixel((image * oh + y) * ow + x);
-        out.fill(f32::MIN);
-        for tap in taps(window, [h, w], y, x) {
-            for (out, &value) in out.iter_mut().zip(from.pixel(image * h * w + tap)) {
-                *out = if *out < value { value } else { *out };
-            }
-        }
-    }
-}
-
-/// Sum or average of each window.
-pub(super) fn avg_pool(window: &Window, divisor: Divisor, from: Map<'_>, to: &mut MapMut<'_>) {
+/// Sum of each window.
+pub(super) fn sum_pool(window: &Window, from: Map<'_>, to: &mut MapMut<'_>) {
     let ([h, w, _], [oh, ow]) = (from.shape, window.output);
     for (image, y, x) in (0..from.images).flat_map(|i| (0..oh).flat_map(move |y| (0..ow).map(move |x| (i, y, x)))) {
         let out = to.pixel((image * oh + y) * ow + x);
         out.fill(0.0);
-        let mut valid = 0;
         for tap in taps(window, [h, w], y, x) {
-            valid += 1;
             for (out, &value) in out.iter_mut().zip(from.pixel(image * h * w + tap)) {
                 *out += value;
             }
-        }
-        let count = match divisor {
-            Divisor::One => continue,
-            Divisor::Valid => valid,
-            Divisor::Padded(size) => {
-                let along = |axis: usize, at: usize| {
-                    (0..window.kernel[axis]).filter(|k| at * window.stride[axis] + k * window.dilation[axis] < size[axis]).count()
-                };
-                along(0, y) * along(1, x)
-            }
-        };
-        let share = 1.0 / count as f32;
-        out.iter_mut().for_each(|v| *v *= share);
-    }
-}
-
-/// Sum over all pixels times `factor`. Rows are summed on their own first: one long sum of a large map would lose its last digits.
-pub(super) fn global_sum(factor: f32, from: Map<'_>, to: &mut MapMut<'_>, scratch: &mut [f32]) {
-    let [h, w, c] = from.shape;
-    let row_sum = &mut scratch[..c];
-    for image in 0..from.images {
-        to.pixel(image).fill(0.0);
-        for row in 0..h {
-            row_sum.fill(0.0);
-            for column in 0..w {
-                for (sum, &value) in row_sum.iter_mut().zip(from.pixel((image * h + row) * w + column)) {
-                    *sum += value;
-                }
-            }
-            for (out, sum) in to.pixel(image).iter_mut().zip(&*row_sum) {
-                *out += sum;
-            }
-        }
-        to.pixel(image).iter_mut().for_each(|v| *v *= factor);
-    }
-}
-
-/// `x * scale + shift`, then `then`.
-pub(super) fn scale_shift(scale: &[f32], shift: &[f32], from: Map<'_>, to: &mut MapMut<'_>, then: impl Fn(f32) -> f32) {
-    for at in 0..from.pixels() {
-        let constants = scale.iter().zip(shift);
-        for ((out, &value), (scale, shift)) in to.pixel(at).iter_mut().zip(from.pixel(at)).zip(constants) {
-            *out = then(value * scale + shift);
         }
     }
 }
@@ -172,13 +113,10 @@ pub(super) fn of_two(x: Map<'_>, y: Map<'_>, to: &mut MapMut<'_>, make: impl Fn(
     }
 }
 
-/// Each channel of a map times its factor.
-pub(super) fn mul_channels(x: Map<'_>, y: Map<'_>, to: &mut MapMut<'_>) {
-    let area = x.shape[0] * x.shape[1];
-    for at in 0..x.pixels() {
-        for ((out, &a), &b) in to.pixel(at).iter_mut().zip(x.pixel(at)).zip(y.pixel(at / area)) {
-            *out = a * b;
-        }
+/// In place, times `factor`.
+pub(super) fn times(factor: f32, map: &mut MapMut<'_>) {
+    for at in 0..map.pixels() {
+        map.pixel(at).iter_mut().for_each(|v| *v *= factor);
     }
 }
 
