@@ -156,7 +156,14 @@ impl Direct {
         let pixels = self.shape.output().iter().product::<usize>();
         let scratch = aligned(args.scratch, padded_h * padded_w * channels);
         // The border stays zero from image to image.
-        scratch.fill(0.0);
+        for (y, line) in scratch.chunks_exact_mut(padded_w * channels).enumerate() {
+            if y < top || y >= top + h {
+                line.fill(0.0);
+            } else {
+                line[..left * channels].fill(0.0);
+                line[(left + w) * channels..].fill(0.0);
+            }
+        }
         for image in 0..args.images {
             for y in 0..h {
                 let to = &mut scratch[((top + y) * padded_w + left) * channels..][..w * channels];
@@ -221,6 +228,7 @@ impl Direct {
         let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
         let bounds = activation.bounds();
         let output = shape.output();
+        let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
         let soon_step = tile::soon_step(self.isa, width * 4, range.len());
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
@@ -232,10 +240,16 @@ impl Direct {
             let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
             for index in range.clone() {
                 let rows = tiles.rows(index);
-                pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
-                for row in 0..rows {
-                    self.point(shape, pixel, runs, (input, args.input_pitch), row, &mut pointers);
-                    pixel.step(output);
+                if pointwise {
+                    for (run, pointers) in runs.iter().zip(&mut pointers) {
+                        *pointers = std::array::from_fn(|row| input.wrapping_add((at + row) * args.input_pitch + run.channel));
+                    }
+                } else {
+                    pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
+                    for row in 0..rows {
+                        self.point(shape, pixel, runs, (input, args.input_pitch), row, &mut pointers);
+                        pixel.step(output);
+                    }
                 }
                 let asked = (index - range.start) * values * soon_step;
                 let ask = asked < values * width * 4;

@@ -64,6 +64,11 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
         let lines = (NV * S::LANES).div_ceil(LINE).next_power_of_two();
         let mut step = 0;
         let unroll = values_a_turn(S::LANES);
+        // What the first run has no turns for.
+        for line in t.lens.first().map_or(0, |len| *len as usize / unroll)..R * lines {
+            prefetch::<SOON>(t.out_ahead.wrapping_add(line / lines * t.out_pitch + line % lines * LINE).cast());
+            prefetch::<SOON>(t.residual_ahead.wrapping_add(line / lines * t.residual_pitch + line % lines * LINE).cast());
+        }
         for (rows, len) in t.rows.iter().zip(t.lens) {
             let rows: [*const f32; R] = std::array::from_fn(|r| rows[r]);
             let len = *len as usize;
