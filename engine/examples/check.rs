@@ -143,7 +143,12 @@ fn difference(due: &Tensor, got: &Tensor) -> TractResult<f32> {
 fn layers(segments: &[Segment], flags: &Flags) -> TractResult<()> {
     for segment in segments {
         let infos = segment.plan().steps();
-        let inputs: TVec<TValue> = segment.plan().input_lengths().iter().map(|&n| Tensor::zero::<f32>(&[1, n]).map(IntoTValue::into_tvalue)).collect::<TractResult<_>>()?;
+        let inputs: TVec<TValue> = segment
+            .plan()
+            .input_lengths()
+            .iter()
+            .map(|&n| Tensor::zero::<f32>(&[1, n]).map(IntoTValue::into_tvalue))
+            .collect::<TractResult<_>>()?;
         let mut best = vec![f64::INFINITY; infos.len()];
         for _ in 0..flags.runs.max(1) + 1 {
             let mut last = Instant::now();

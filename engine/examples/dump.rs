@@ -1,6 +1,6 @@
 //! Prints the nodes of ONNX graphs as tract sees them: `dump [--declutter] MODEL.onnx...`
 
-use tract_onnx::prelude::*;
+use tract_onnx::prelude::{Framework, InferenceModelExt};
 use tract_onnx::tract_hir::internal::*;
 
 fn main() -> TractResult<()> {
@@ -8,7 +8,9 @@ fn main() -> TractResult<()> {
     for path in paths {
         let model = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(&path)?;
         let n = model.symbols.sym("N");
-        let mut model = model.with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), tvec!(n.to_dim(), 3.to_dim(), 224.to_dim(), 224.to_dim())))?.into_typed()?;
+        let mut model = model
+            .with_input_fact(0, InferenceFact::dt_shape(f32::datum_type(), tvec!(n.to_dim(), 3.to_dim(), 224.to_dim(), 224.to_dim())))?
+            .into_typed()?;
         if flags.iter().any(|f| f == "--declutter") {
             model.declutter()?;
         }

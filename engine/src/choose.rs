@@ -44,3 +44,48 @@ pub(crate) fn choose(graph: &mut Graph, options: &Options) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::{ConvLayer, Layer};
+    use crate::kernels::{Activation, ConvShape};
+
+    fn graph() -> Graph {
+        let mut graph = Graph::default();
+        for channels in [64, 128, 256, 32] {
+            let shape = ConvShape {
+                input: [28; 2],
+                in_channels: channels,
+                out_channels: channels,
+                kernel: [3; 2],
+                stride: [1; 2],
+                dilation: [1; 2],
+                pad: [1; 4],
+                groups: 1,
+            };
+            let kind = Kind::Conv(ConvLayer::new(shape, vec![0.0; 9 * channels * channels], vec![0.0; channels]));
+            graph.layers.push(Layer { name: String::new(), kind, activation: Activation::None, inputs: vec![], output: 0 });
+        }
+        graph
+    }
+
+    fn bytes(graph: &Graph) -> usize {
+        graph.layers.iter().map(|l| if let Kind::Conv(c) = &l.kind { weight_bytes(&c.shape, c.algorithm) } else { 0 }).sum()
+    }
+
+    #[test]
+    fn memory_bounds_what_is_chosen() {
+        let plain = bytes(&graph());
+        let mut before = 0;
+        for weights in [1.0, 1.2, 1.5, 2.0, 4.0] {
+            let mut graph = graph();
+            choose(&mut graph, &Options { weights, ..Options::default() });
+            assert!(bytes(&graph) as f64 <= plain as f64 * weights);
+            let fast = graph.layers.iter().filter(|l| matches!(&l.kind, Kind::Conv(c) if c.algorithm != Algorithm::Direct)).count();
+            assert!(fast >= before && (weights > 1.0 || fast == 0));
+            before = fast;
+        }
+        assert!(before > 0);
+    }
+}

@@ -5,7 +5,15 @@ use crate::kernels::Activation;
 
 /// Fuses until nothing changes.
 pub(crate) fn fuse(graph: &mut Graph) {
-    while drop_unused(graph) || nothing(graph) || swish(graph) || scale(graph) || activation(graph) || pad(graph) || residual(graph) || prefix(graph) {}
+    while drop_unused(graph)
+        || nothing(graph)
+        || swish(graph)
+        || scale(graph)
+        || activation(graph)
+        || pad(graph)
+        || residual(graph)
+        || prefix(graph)
+    {}
 }
 
 /// The only reader of `value` may take over its maker's work.

@@ -45,7 +45,11 @@ impl Segment {
         let views: Vec<_> = inputs.iter().map(|i| i.try_as_plain_ram()).collect::<TractResult<_>>()?;
         let views: Vec<&[f32]> = views.iter().map(|v| v.as_slice::<f32>()).collect::<TractResult<_>>()?;
         for (view, (each, input)) in views.iter().zip(plan.inputs.iter().zip(inputs)) {
-            ensure!(view.len() == each * images, "{name}: an input of shape {:?} where {images} images of {each} values are due", input.shape());
+            ensure!(
+                view.len() == each * images,
+                "{name}: an input of shape {:?} where {images} images of {each} values are due",
+                input.shape()
+            );
         }
         let mut results: Vec<Tensor> = plan.outputs.iter().map(|each| Tensor::zero::<f32>(&[images * each])).collect::<TractResult<_>>()?;
         let mut buffers = self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();

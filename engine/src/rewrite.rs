@@ -127,7 +127,8 @@ fn assemble(model: &TypedModel, part_of: &[Option<usize>], cuts: &[Cut]) -> Trac
             wanted.extend(inputs.iter().filter(|i| !moved.contains_key(i)).map(|&i| (i, false)));
             continue;
         }
-        let inputs: TVec<OutletId> = inputs.iter().map(|i| moved.get(i).copied().context("an input is missing")).collect::<TractResult<_>>()?;
+        let inputs: TVec<OutletId> =
+            inputs.iter().map(|i| moved.get(i).copied().context("an input is missing")).collect::<TractResult<_>>()?;
         match cut {
             Some(cut) => {
                 let name = out.unique_name(cut.name.as_str()).into_owned();
@@ -145,7 +146,9 @@ fn assemble(model: &TypedModel, part_of: &[Option<usize>], cuts: &[Cut]) -> Trac
             }
         }
     }
-    let places = |outlets: &[OutletId]| outlets.iter().map(|o| moved.get(o).copied().context("an output is missing")).collect::<TractResult<Vec<_>>>();
+    let places = |outlets: &[OutletId]| {
+        outlets.iter().map(|o| moved.get(o).copied().context("an output is missing")).collect::<TractResult<Vec<_>>>()
+    };
     let (inputs, outputs) = (places(model.input_outlets()?)?, places(model.output_outlets()?)?);
     for (outlet, label) in &model.outlet_labels {
         if let Some(&to) = moved.get(outlet) {

@@ -9,7 +9,7 @@ use tract_core::ops::math::{add, max, min, mul};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
 use crate::ir::{ConvLayer, Divisor, Graph, Kind, Layer, Value, Window};
-use crate::kernels::{Activation, ConvShape};
+use crate::kernels::Activation;
 use crate::plan::{Buffers, Plan};
 
 /// Runs the cheapest layer of each kind.
@@ -21,14 +21,24 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
     for layer in &graph.layers {
         let Some(signature) = signature(layer) else { continue };
         let cost = |l: &Layer| Graph::flops(l) as usize + graph.values[l.output].len();
-        kinds.entry(signature).and_modify(|cheapest| if cost(layer) < cost(cheapest) { *cheapest = layer }).or_insert(layer);
+        kinds
+            .entry(signature)
+            .and_modify(|cheapest| {
+                if cost(layer) < cost(cheapest) {
+                    *cheapest = layer
+                }
+            })
+            .or_insert(layer);
     }
     kinds.into_iter().try_for_each(|(kind, layer)| {
         let difference = difference(graph, layer).map_err(|e| format!("layer {:?} ({kind}) cannot be compared: {e:#}", layer.name))?;
         if difference <= tolerance {
             return Ok(());
         }
-        Err(format!("layer {:?} ({kind}) differs from tract's by {difference:.2e} of the largest value, more than {tolerance:.0e}", layer.name))
+        Err(format!(
+            "layer {:?} ({kind}) differs from tract's by {difference:.2e} of the largest value, more than {tolerance:.0e}",
+            layer.name
+        ))
     })
 }
 
@@ -40,7 +50,13 @@ fn signature(layer: &Layer) -> Option<String> {
             s.kernel,
             s.stride,
             s.dilation,
-            if s.groups == 1 { "dense" } else if s.groups == s.in_channels { "depthwise" } else { "grouped" },
+            if s.groups == 1 {
+                "dense"
+            } else if s.groups == s.in_channels {
+                "depthwise"
+            } else {
+                "grouped"
+            },
             layer.inputs.len()
         ),
         Kind::MaxPool(w) | Kind::AvgPool(w, _) => format!("{:?} by {:?}", w.kernel, w.stride),
@@ -53,45 +69,42 @@ fn signature(layer: &Layer) -> Option<String> {
 
 /// Output channels that a dense convolution is tested with: whole tiles of every kernel, and a classifier of a hundred million weights costs nothing.
 const CHANNELS: usize = 128;
+/// Height and width that a convolution is tested with, if the layer's are larger: several tiles and a part of one.
+const SIZE: [usize; 2] = [14, 19];
 
-/// The layer, with few output channels if it has many, and what it makes.
-fn small(layer: &Layer, mut made: Value) -> (Layer, Value) {
+/// The layer alone. A convolution on a smaller map and with fewer output channels, for the same code runs on it in a fraction of the time.
+fn alone(graph: &Graph, layer: &Layer) -> Graph {
+    let mut made = graph.values[layer.output].clone();
+    let mut inputs: Vec<Value> = layer.inputs.iter().map(|&v| graph.values[v].clone()).collect();
     let kind = match &layer.kind {
-        Kind::Conv(conv) if conv.shape.groups == 1 && conv.shape.out_channels > CHANNELS => {
-            let weights = conv.weights[..conv.weights.len() / conv.shape.out_channels * CHANNELS].to_vec();
-            made.shape[2] = CHANNELS;
-            Kind::Conv(ConvLayer {
-                shape: ConvShape { out_channels: CHANNELS, ..conv.shape },
-                weights,
-                bias: conv.bias[..CHANNELS].to_vec(),
-                algorithm: conv.algorithm,
-            })
+        Kind::Conv(conv) => {
+            let mut shape = conv.shape;
+            for (axis, size) in SIZE.into_iter().enumerate() {
+                let reach = (shape.kernel[axis] - 1) * shape.dilation[axis] + 1;
+                shape.input[axis] = shape.input[axis].min(size.max(reach));
+            }
+            if shape.groups == 1 {
+                shape.out_channels = shape.out_channels.min(CHANNELS);
+            }
+            let weights = conv.weights[..conv.weights.len() / conv.shape.out_channels * shape.out_channels].to_vec();
+            inputs[0].shape[..2].copy_from_slice(&shape.input);
+            let [h, w] = shape.output();
+            made.shape = [h, w, shape.out_channels];
+            inputs[1..].iter_mut().for_each(|residual| residual.shape = made.shape);
+            Kind::Conv(ConvLayer { shape, weights, bias: conv.bias[..shape.out_channels].to_vec(), algorithm: conv.algorithm })
         }
         other => other.clone(),
     };
-    (Layer { kind, ..layer.clone_without_weights() }, made)
+    let count = inputs.len();
+    let layer = Layer { kind, inputs: (0..count).collect(), output: count, ..layer.clone_without_weights() };
+    inputs.push(made);
+    Graph { values: inputs, layers: vec![layer], inputs: (0..count).collect(), outputs: vec![count] }
 }
 
 /// Largest difference over largest value between the engine's result and tract's.
 fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
-    let mut alone = Graph::default();
-    let mut names = BTreeMap::new();
-    let (mut layer, made) = small(layer, graph.values[layer.output].clone());
-    for value in &mut layer.inputs {
-        *value = *names.entry(*value).or_insert_with(|| {
-            alone.values.push(graph.values[*value].clone());
-            alone.inputs.push(alone.values.len() - 1);
-            alone.values.len() - 1
-        });
-    }
-    // What is added has as many channels as what it is added to.
-    for &residual in layer.inputs.iter().skip(1).filter(|_| matches!(layer.kind, Kind::Conv(_))) {
-        alone.values[residual].shape = made.shape;
-    }
-    alone.values.push(made);
-    layer.output = alone.values.len() - 1;
-    alone.outputs = vec![layer.output];
-    alone.layers = vec![layer.clone()];
+    let alone = alone(graph, layer);
+    let layer = &alone.layers[0];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let shape = |v: usize| alone.values[v].shape;
     let data: Vec<Vec<f32>> = alone.inputs.iter().map(|&v| (0..alone.values[v].len()).map(|_| random.next()).collect()).collect();
@@ -102,8 +115,7 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
         let [h, w, c] = shape(value);
         sources.push(model.add_source(format!("in{at}"), f32::fact([1, c, h, w]))?);
     }
-    let inputs: Vec<OutletId> = layer.inputs.iter().map(|v| sources[alone.inputs.iter().position(|i| i == v).unwrap_or(0)]).collect();
-    let output = as_tract(&mut model, &layer, &inputs, shape(layer.inputs[0]))?;
+    let output = as_tract(&mut model, layer, &sources, shape(0))?;
     model.select_output_outlets(&[output])?;
     let tensors = alone.inputs.iter().zip(&data).map(|(&v, values)| {
         let [h, w, c] = shape(v);

@@ -54,7 +54,8 @@ proptest! {
 
 #[test]
 fn a_graph_after_declutter_is_understood_too() {
-    let layers = [Layer::Conv { out: 8, kernel: 1, stride: 1, dilation: 1, pad: 0, depthwise: false }, Layer::Residual, Layer::SqueezeExcite];
+    let layers =
+        [Layer::Conv { out: 8, kernel: 1, stride: 1, dilation: 1, pad: 0, depthwise: false }, Layer::Residual, Layer::SqueezeExcite];
     let model = Builder::network(&layers, 4, [9, 7], 5, true).unwrap();
     let input = build::picture(4, [9, 7], 1, 5);
     let due = run(model.clone(), &input).unwrap();
@@ -94,6 +95,15 @@ fn a_model_without_convolutions_is_left_as_it_is() {
 }
 
 #[test]
+fn a_layer_that_fails_its_test_gives_the_model_back() {
+    let model = Builder::network(&[Layer::Residual], 4, [8, 8], 13, true).unwrap();
+    // No difference is below a negative tolerance.
+    let (same, report) = rewrite(model.clone(), &Options { tolerance: -1.0, ..Options::default() }).unwrap();
+    assert!(report.fallback.is_some_and(|f| f.contains("differs from tract's")));
+    assert_eq!((segments(&same), same.nodes().len()), (0, model.nodes().len()));
+}
+
+#[test]
 fn a_node_that_contradicts_itself_is_named() {
     let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
     let model = Builder::network(&[conv], 4, [8, 8], 13, true).unwrap();
@@ -117,7 +127,9 @@ fn a_node_that_contradicts_itself_is_named() {
 
 #[test]
 fn infinity_and_denormals_come_out_as_from_tract() {
-    specials(&[f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0], &[0, 1, 2, 4], &mut |due, got| build::same_specials(due, got, true));
+    specials(&[f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0], &[0, 1, 2, 4], &mut |due, got| {
+        build::same_specials(due, got, true)
+    });
     // x * sigmoid(x) at minus infinity is zero times infinity: which of NaN and infinity it becomes is chance, but a number it is not.
     specials(&[f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0], &[3], &mut |due, got| build::same_specials(due, got, false));
 }

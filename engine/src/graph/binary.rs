@@ -29,7 +29,7 @@ impl Lowering<'_> {
         }
         let uniform = values.iter().all(|v| v.to_bits() == values[0].to_bits()).then_some(values[0]);
         let all = |of: &dyn Fn(f32) -> f32| -> Vec<f32> { (0..c).map(|i| of(values[if values.len() == 1 { 0 } else { i }])).collect() };
-        let layer = |activation| Made::Layer { kind: Kind::Identity, activation, inputs: vec![operand.value], shape };
+        let layer = |activation| Made::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![operand.value], shape };
         let (scale, shift) = if op.0.is::<Mul>() {
             (all(&|v| v), vec![0.0; c])
         } else if op.0.is::<Add>() {

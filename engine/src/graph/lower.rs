@@ -117,16 +117,8 @@ impl Lowering<'_> {
             _ if operand.is_map(&self.out.graph) && k == c => ([1, 1], [h, w, o]),
             _ => return Err(format!("multiplies {:?} by {shape:?}", operand.tail).into()),
         };
-        let shape = ConvShape {
-            input: [h, w],
-            in_channels: c,
-            out_channels: o,
-            kernel,
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad: [0; 4],
-            groups: 1,
-        };
+        let shape =
+            ConvShape { input: [h, w], in_channels: c, out_channels: o, kernel, stride: [1, 1], dilation: [1, 1], pad: [0; 4], groups: 1 };
         Ok(Made::layer(Kind::Conv(ConvLayer::new(shape, weights, vec![0.0; o])), vec![operand.value], out))
     }
 
@@ -146,9 +138,8 @@ impl Lowering<'_> {
         let sees_some = |axis: usize| {
             let size = [h, w][axis];
             (0..window.output[axis]).all(|at| {
-                (0..kernel[axis]).any(|k| {
-                    (at * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad[axis]).is_some_and(|p| p < size)
-                })
+                (0..kernel[axis])
+                    .any(|k| (at * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad[axis]).is_some_and(|p| p < size))
             })
         };
         if !sees_some(0) || !sees_some(1) {
@@ -188,9 +179,7 @@ impl Lowering<'_> {
         }
         let kind = match op.reducer {
             Reducer::Sum => Kind::GlobalSum(1.0),
-            Reducer::Max => {
-                Kind::MaxPool(Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0, 0], output: [1, 1] })
-            }
+            Reducer::Max => Kind::MaxPool(Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0, 0], output: [1, 1] }),
             _ => return Err(format!("reduces to {:?}", op.reducer).into()),
         };
         Ok(Made::layer(kind, vec![value], [1, 1, c]))
@@ -208,7 +197,7 @@ impl Lowering<'_> {
         };
         let x = self.operand(node.inputs[0])?.value;
         let shape = self.out.graph.values[x].shape;
-        Ok(Made::Layer { kind: Kind::Identity, activation, inputs: vec![x], shape })
+        Ok(Made::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![x], shape })
     }
 
     fn pad(&mut self, node: &TypedNode, op: &Pad) -> Result<Made, Refusal> {
@@ -229,7 +218,11 @@ fn kernel_size(spec: &PoolSpec) -> Result<[usize; 2], Refusal> {
         return Err(format!("has its input as {:?}", spec.data_format).into());
     }
     if h * w == 0 || (0..2).any(|a| spec.stride(a) == 0 || spec.dilation(a) == 0) {
-        return Err(Refusal::Wrong(format!("a kernel of {h} x {w} with strides {:?} and dilations {:?}", spec.strides(), spec.dilations())));
+        return Err(Refusal::Wrong(format!(
+            "a kernel of {h} x {w} with strides {:?} and dilations {:?}",
+            spec.strides(),
+            spec.dilations()
+        )));
     }
     Ok([h, w])
 }

@@ -84,14 +84,14 @@ impl From<TractError> for Refusal {
 /// What a node turns into.
 pub(crate) enum Made {
     /// A new layer, with the shape of its output.
-    Layer { kind: Kind, activation: Activation, inputs: Vec<ValueId>, shape: [usize; 3] },
+    Layer { kind: Box<Kind>, activation: Activation, inputs: Vec<ValueId>, shape: [usize; 3] },
     /// Another name for a value.
     Same(ValueId),
 }
 
 impl Made {
     fn layer(kind: Kind, inputs: Vec<ValueId>, shape: [usize; 3]) -> Self {
-        Made::Layer { kind, activation: Activation::None, inputs, shape }
+        Made::Layer { kind: Box::new(kind), activation: Activation::None, inputs, shape }
     }
 }
 
@@ -146,7 +146,7 @@ impl Lowering<'_> {
             Made::Layer { kind, activation, inputs, shape } => {
                 let output = graph.value(&node.name, shape);
                 self.maker.insert(output, graph.layers.len());
-                graph.layers.push(Layer { name: node.name.clone(), kind, activation, inputs, output });
+                graph.layers.push(Layer { name: node.name.clone(), kind: *kind, activation, inputs, output });
                 output
             }
         };

@@ -87,10 +87,12 @@ pub struct Plan {
 
 impl Plan {
     /// Lays out `graph` and packs its weights.
-    pub fn new(graph: Graph) -> Self {
+    pub fn new(mut graph: Graph) -> Self {
         let placement = placement::place(&graph);
         let lifetimes = arena::lifetimes(&graph, &placement);
         let (offsets, arena) = arena::offsets(&graph, &placement, &lifetimes);
+        // Each layer's plain weights go as soon as they are packed.
+        let layers = std::mem::take(&mut graph.layers);
         let view = |value: ValueId| {
             let (root, channel) = placement.of(value);
             let whole = &graph.values[root];
@@ -122,8 +124,8 @@ impl Plan {
             }
         };
         graph.inputs.iter().for_each(|&v| export(&mut plan, v));
-        for layer in &graph.layers {
-            let (to, activation, flops) = (view(layer.output), layer.activation, Graph::flops(layer));
+        for layer in layers {
+            let (to, activation, flops) = (view(layer.output), layer.activation, Graph::flops(&layer));
             let x = view(layer.inputs[0]);
             let y = || view(*layer.inputs.get(1).unwrap_or(&layer.inputs[0]));
             let step = match &layer.kind {

@@ -83,9 +83,8 @@ pub(super) fn export(from: Map<'_>, to: &mut [f32]) {
 /// Every tap of a window that lies in the map, as `(pixel of the image)`.
 fn taps(window: &Window, [h, w]: [usize; 2], y: usize, x: usize) -> impl Iterator<Item = usize> + use<'_> {
     let along = move |axis: usize, at: usize, size: usize| {
-        (0..window.kernel[axis]).filter_map(move |k| {
-            (at * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad[axis]).filter(|&p| p < size)
-        })
+        (0..window.kernel[axis])
+            .filter_map(move |k| (at * window.stride[axis] + k * window.dilation[axis]).checked_sub(window.pad[axis]).filter(|&p| p < size))
     };
     along(0, y, h).flat_map(move |row| along(1, x, w).map(move |column| row * w + column))
 }

@@ -39,8 +39,12 @@ pub fn layer() -> impl Strategy<Value = Layer> {
         Just(Layer::Residual),
         Just(Layer::Dense),
         Just(Layer::Branches),
-        (1usize..4, 1usize..3, any::<bool>(), any::<bool>())
-            .prop_map(|(kernel, stride, pad, up)| Layer::MaxPool { kernel, stride, pad: usize::from(pad && kernel > 1), up }),
+        (1usize..4, 1usize..3, any::<bool>(), any::<bool>()).prop_map(|(kernel, stride, pad, up)| Layer::MaxPool {
+            kernel,
+            stride,
+            pad: usize::from(pad && kernel > 1),
+            up
+        }),
         (1usize..4, 1usize..3, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(kernel, stride, pad, count_pad, up)| {
             Layer::AvgPool { kernel, stride, pad: usize::from(pad && kernel > 1), count_pad, up }
         }),
@@ -170,7 +174,7 @@ impl Builder {
                     return Ok(());
                 }
                 let (out, groups) = if depthwise { (c, c) } else { (out, 1) };
-                self.conv(out, kernel, stride, dilation, [pad, pad, (pad + 1) / 2, pad], groups)?;
+                self.conv(out, kernel, stride, dilation, [pad, pad, pad.div_ceil(2), pad], groups)?;
             }
             Layer::Same { upper, stride } => {
                 let padding = if upper { PaddingSpec::SameUpper } else { PaddingSpec::SameLower };
