@@ -95,6 +95,29 @@ fn a_model_without_convolutions_is_left_as_it_is() {
 }
 
 #[test]
+fn what_can_be_fused_is() {
+    let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
+    // Every network ends in a convolution, a pool and a linear layer.
+    let cases: [(&[Layer], &[&str]); 8] = [
+        (&[Layer::Residual], &["conv"]),
+        (&[conv.clone(), Layer::BatchNorm, Layer::Activation(1)], &["conv"]),
+        (&[conv.clone(), Layer::Activation(3)], &["conv"]),
+        (&[conv.clone(), Layer::Activation(4)], &["conv"]),
+        (&[conv.clone(), Layer::Activation(5)], &["conv"]),
+        (&[Layer::Pad(1), conv.clone()], &["conv"]),
+        (&[Layer::BatchNorm, Layer::Activation(0)], &["scale and shift"]),
+        (&[conv.clone(), Layer::SqueezeExcite], &["conv", "global pool", "linear", "linear", "multiply channels"]),
+    ];
+    for (layers, due) in cases {
+        let model = Builder::network(layers, 4, [8, 8], 19, false).unwrap();
+        let (_, report) = rewrite(model, &Options::default()).unwrap();
+        let kinds: Vec<&str> = report.segments[0].layers.iter().map(|l| l.kind).collect();
+        let all: Vec<&str> = due.iter().copied().chain(["conv", "global pool", "linear"]).collect();
+        assert_eq!(kinds, all, "{layers:?}");
+    }
+}
+
+#[test]
 fn a_layer_that_fails_its_test_gives_the_model_back() {
     let model = Builder::network(&[Layer::Residual], 4, [8, 8], 13, true).unwrap();
     // No difference is below a negative tolerance.
