@@ -229,6 +229,9 @@ impl Direct {
         let bounds = activation.bounds();
         let output = shape.output();
         let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
+        // Where consecutive pixels are consecutive memory, the first panel asks for the input of the tiles that follow: beyond this range, or two further.
+        let streamed = pointwise && column == 0 && self.blocks.len() == 1 && args.input_pitch == shape.in_channels;
+        let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * ROWS } else { 2 * ROWS };
         let soon_step = tile::soon_step(self.isa, width * 4, range.len());
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
@@ -255,7 +258,13 @@ impl Direct {
                     self.point(shape, runs, args.input_pitch, &windows[..rows], &mut pointers);
                 }
                 let asked = (index - range.start) * values * soon_step;
-                let ask = asked < values * width * 4;
+                let (soon, soon_step) = if range.start == 0 && asked < values * width * 4 {
+                    (next.wrapping_byte_add(asked), soon_step)
+                } else if streamed {
+                    (input.wrapping_add((at + ahead) * args.input_pitch), ROWS * size_of::<f32>())
+                } else {
+                    (panel, 0)
+                };
                 let (residual, residual_pitch) = args
                     .residual
                     .filter(|_| last)
@@ -273,8 +282,8 @@ impl Direct {
                     rows: &pointers[..run_count],
                     lens,
                     panel,
-                    soon: if ask { next.wrapping_byte_add(asked) } else { panel },
-                    soon_step: if ask { soon_step } else { 0 },
+                    soon,
+                    soon_step,
                     start: if block == 0 { bias } else { std::ptr::null() },
                     out,
                     out_pitch: args.output_pitch,
