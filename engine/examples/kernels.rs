@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
-use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, candidates};
+use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, candidates, cost};
 
 /// ResNet-50's convolutions in order; true where a residual is added.
 fn resnet50() -> Vec<(ConvShape, bool)> {
@@ -216,6 +216,18 @@ fn main() {
             let sum = seconds.iter().sum::<f64>() / batch as f64;
             println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
         }
+        let cheapest = |shape: &ConvShape| {
+            let by_cost = |a: &Algorithm, b: &Algorithm| cost(shape, *a, 1).total_cmp(&cost(shape, *b, 1));
+            candidates(shape).into_iter().min_by(by_cost).unwrap_or(Algorithm::Direct)
+        };
+        let (seconds, bytes) = time(&layers, cheapest, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
+        let sum = seconds.iter().sum::<f64>() / batch as f64;
+        println!(
+            "cheapest by estimate: {:.2} images/s, {:.3} of peak, {} MB of weights",
+            1.0 / sum,
+            flops as f64 / sum / peak,
+            bytes / 1_000_000
+        );
         let sum = total_best.iter().map(|(seconds, _)| seconds).sum::<f64>() / batch as f64;
         println!("best of each: {:.2} images/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / peak);
     }
