@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
-use lakelens_engine::kernels::{Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, candidates};
+use lakelens_engine::kernels::{
+    Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, PoolShape, Pooling, candidates, cost, elementwise, global_average, pool,
+};
 
 /// ResNet-50's convolutions in order; true where a residual is added.
 fn resnet50() -> Vec<(ConvShape, bool)> {
@@ -152,6 +154,36 @@ fn time(
     (best, convs.iter().map(Conv::weight_bytes).sum())
 }
 
+/// Prints the time and bandwidth of what is bound by memory, the best of several runs.
+fn unfused(isa: Isa) {
+    let (input, other) = (Memory::zeros(112 * 112 * 256), Memory::zeros(112 * 112 * 256));
+    let mut output = Memory::zeros(112 * 112 * 256);
+    let mut report = |name: &str, values: usize, run: &mut dyn FnMut(&mut [f32])| {
+        let once = |output: &mut [f32], run: &mut dyn FnMut(&mut [f32])| {
+            let start = Instant::now();
+            run(output);
+            start.elapsed().as_secs_f64()
+        };
+        let best = (0..20).map(|_| once(&mut output, run)).fold(f64::INFINITY, f64::min);
+        println!("{name:>42} {:>9.1} us {:>6.1} GB/s", best * 1e6, values as f64 * 4.0 / best / 1e9);
+    };
+    let pixels = 56 * 56;
+    report("56x56 256 add, relu", pixels * 256 * 3, &mut |to| {
+        elementwise::add(isa, (pixels, 256), (&input, 256), (&other, 256), Activation::Relu, (to, 256));
+    });
+    report("56x56 256 scale, shift, relu", pixels * 256 * 2, &mut |to| {
+        let vector = Some(&other[..256]);
+        elementwise::scale_shift(isa, (pixels, 256), (&input, 256), vector, vector, Activation::Relu, (to, 256));
+    });
+    report("56x56 256 silu", pixels * 256 * 2, &mut |to| {
+        elementwise::scale_shift(isa, (pixels, 256), (&input, 256), None, None, Activation::Silu, (to, 256));
+    });
+    let pooling = Pooling::Max;
+    let shape = PoolShape { input: [112; 2], channels: 64, kernel: [3; 2], stride: [2; 2], dilation: [1; 2], pad: [1; 4], pooling };
+    report("112x112 64 max 3x3/2", (112 * 112 + pixels) * 64, &mut |to| pool(isa, &shape, 1, (&input, 64), (to, 64)));
+    report("7x7 2048 global average", 50 * 2048, &mut |to| global_average(isa, (1, 49, 2048), (&input, 2048), (to, 2048)));
+}
+
 fn main() {
     let peak = measure(Arithmetic::F32, 50).unwrap_or(f64::NAN);
     println!("peak F32: {:.1} GFLOP/s", peak / 1e9);
@@ -169,6 +201,9 @@ fn main() {
             "portable" => isa = Isa::Portable,
             number => batches.extend(number.parse::<usize>()),
         }
+    }
+    if other {
+        unfused(isa);
     }
     if batches.is_empty() {
         batches = vec![1, 8];
@@ -216,6 +251,18 @@ fn main() {
             let sum = seconds.iter().sum::<f64>() / batch as f64;
             println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
         }
+        let cheapest = |shape: &ConvShape| {
+            let by_cost = |a: &Algorithm, b: &Algorithm| cost(shape, *a, 1).total_cmp(&cost(shape, *b, 1));
+            candidates(shape).into_iter().min_by(by_cost).unwrap_or(Algorithm::Direct)
+        };
+        let (seconds, bytes) = time(&layers, cheapest, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
+        let sum = seconds.iter().sum::<f64>() / batch as f64;
+        println!(
+            "cheapest by estimate: {:.2} images/s, {:.3} of peak, {} MB of weights",
+            1.0 / sum,
+            flops as f64 / sum / peak,
+            bytes / 1_000_000
+        );
         let sum = total_best.iter().map(|(seconds, _)| seconds).sum::<f64>() / batch as f64;
         println!("best of each: {:.2} images/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / peak);
     }

@@ -229,6 +229,9 @@ impl Direct {
         let bounds = activation.bounds();
         let output = shape.output();
         let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
+        // Where consecutive pixels are consecutive memory, the first panel asks for the input of the tiles that follow: beyond this range, or two further.
+        let streamed = pointwise && column == 0 && self.blocks.len() == 1 && args.input_pitch == shape.in_channels;
+        let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * ROWS } else { 2 * ROWS };
         let soon_step = tile::soon_step(self.isa, width * 4, range.len());
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
@@ -245,14 +248,23 @@ impl Direct {
                         *pointers = std::array::from_fn(|row| input.wrapping_add((at + row) * args.input_pitch + run.channel));
                     }
                 } else {
-                    pointers[..run_count].fill([self.zeros.as_ptr(); ROWS]);
-                    for row in 0..rows {
-                        self.point(shape, pixel, runs, (input, args.input_pitch), row, &mut pointers);
+                    let mut windows = [(0, 0, input); ROWS];
+                    for window in &mut windows[..rows] {
+                        let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
+                        let first = ((pixel.image * shape.input[0] + y) * shape.input[1] + x) * args.input_pitch;
+                        *window = (y, x, input.wrapping_add(first));
                         pixel.step(output);
                     }
+                    self.point(shape, runs, args.input_pitch, &windows[..rows], &mut pointers);
                 }
                 let asked = (index - range.start) * values * soon_step;
-                let ask = asked < values * width * 4;
+                let (soon, soon_step) = if range.start == 0 && asked < values * width * 4 {
+                    (next.wrapping_byte_add(asked), soon_step)
+                } else if streamed {
+                    (input.wrapping_add((at + ahead) * args.input_pitch), ROWS * size_of::<f32>())
+                } else {
+                    (panel, 0)
+                };
                 let (residual, residual_pitch) = args
                     .residual
                     .filter(|_| last)
@@ -270,8 +282,8 @@ impl Direct {
                     rows: &pointers[..run_count],
                     lens,
                     panel,
-                    soon: if ask { next.wrapping_byte_add(asked) } else { panel },
-                    soon_step: if ask { soon_step } else { 0 },
+                    soon,
+                    soon_step,
                     start: if block == 0 { bias } else { std::ptr::null() },
                     out,
                     out_pitch: args.output_pitch,
@@ -296,25 +308,27 @@ impl Direct {
         }
     }
 
-    /// Sets, for each run, where the values of a tile's row lie: an output pixel's input. Leaves out runs that lie in the padding.
+    /// Sets, for each run, where the values of a tile's rows lie, given where the window of each begins (down, across, and where that pixel would lie were
+    /// there no padding). Runs that lie in the padding read zeros.
     #[inline(always)]
     fn point(
         &self,
         shape: &ConvShape,
-        pixel: Pixel,
         runs: &[Run],
-        (input, pitch): (*const f32, usize),
-        row: usize,
+        pitch: usize,
+        windows: &[(usize, usize, *const f32)],
         pointers: &mut [[*const f32; ROWS]; RUNS],
     ) {
-        let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
-        let image = pixel.image * shape.input[0];
+        let ConvShape { input: [h, w], pad: [top, left, ..], kernel, dilation, .. } = *shape;
+        let [down, across] = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
+        let inside = windows.iter().all(|(y, x, _)| *y >= top && y + down < top + h && *x >= left && x + across < left + w);
         for (run, pointers) in runs.iter().zip(pointers) {
-            // Above and to the left of the image wraps to huge numbers, which are outside, too.
-            let iy = (y + run.ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
-            let ix = (x + run.kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
-            if iy < shape.input[0] && ix < shape.input[1] {
-                pointers[row] = input.wrapping_add(((image + iy) * shape.input[1] + ix) * pitch + run.channel);
+            let (ky, kx) = (run.ky * dilation[0], run.kx * dilation[1]);
+            // Wraps where the window begins outside the image; it comes back inside, or is not used.
+            let step = (ky * w + kx).wrapping_sub(top * w + left).wrapping_mul(pitch).wrapping_add(run.channel);
+            for (pointer, (y, x, first)) in pointers.iter_mut().zip(windows) {
+                let (iy, ix) = ((y + ky).wrapping_sub(top), (x + kx).wrapping_sub(left));
+                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.zeros.as_ptr() };
             }
         }
     }

@@ -191,6 +191,32 @@ proptest! {
     }
 }
 
+/// Sums that are computed in several blocks, of kernel offsets and of channels, with weights that fit L2 and that do not.
+#[test]
+fn deep_convolutions_agree_with_the_reference() {
+    let conv = |in_channels, out_channels, kernel: usize, groups| ConvShape {
+        input: [5, 4],
+        in_channels,
+        out_channels,
+        kernel: [kernel; 2],
+        stride: [1; 2],
+        dilation: [1; 2],
+        pad: [kernel / 2; 4],
+        groups,
+    };
+    for shape in
+        [conv(1500, 70, 1, 1), conv(300, 70, 3, 1), conv(300, 20, 3, 1), conv(80, 17, 7, 1), conv(1400, 36, 1, 2), conv(9, 33, 11, 1)]
+    {
+        for (activation, isa) in
+            [Activation::Silu, Activation::Clamp(0.0, 6.0)].into_iter().flat_map(|a| Isa::present().map(move |isa| (a, isa)))
+        {
+            let case = Case { shape, images: 3, activation, residual: true, slack: [3, 0, 1], seed: 11 };
+            let difference = difference(&case, Algorithm::Direct, isa);
+            assert!(difference < 4e-6, "{shape:?} on {isa:?} differs by {difference}");
+        }
+    }
+}
+
 /// One value of the input is not a number or infinite: every output that depends on it says so, whichever way it was computed.
 #[test]
 fn what_is_not_a_number_is_not_lost() {
