@@ -1,4 +1,6 @@
-//! Compares the engine with stock tract on ONNX classifiers: `check [--size 224] [--runs 5] [--layers] [--left] [--no-self-test] MODEL.onnx...`
+//! Compares the engine with stock tract on ONNX classifiers: `check [--size 224] [--runs 5] [--layers] [--left] [--fixed] [--no-self-test] MODEL.onnx...`
+//!
+//! `--fixed` reads the graph for a batch of one and not of any size.
 //!
 //! Prints, for each model: nodes taken and left, largest difference of each output over its largest value, whether batches give the same bits as
 //! single images, and the time of an image for both, measured by turns.
@@ -14,11 +16,12 @@ struct Flags {
     runs: usize,
     layers: bool,
     left: bool,
+    fixed: bool,
     options: Options,
 }
 
 fn main() -> TractResult<()> {
-    let mut flags = Flags { size: 224, runs: 5, layers: false, left: false, options: Options::default() };
+    let mut flags = Flags { size: 224, runs: 5, layers: false, left: false, fixed: false, options: Options::default() };
     let mut failed = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -29,6 +32,7 @@ fn main() -> TractResult<()> {
             "--together" => flags.options.together = number()?,
             "--weights" => flags.options.weights = arguments.next().and_then(|n| n.parse().ok()).context("a number is missing")?,
             "--layers" => flags.layers = true,
+            "--fixed" => flags.fixed = true,
             "--left" => flags.left = true,
             "--no-self-test" => flags.options.self_test = false,
             path => match check(path, &flags) {
@@ -48,8 +52,8 @@ fn check(path: &str, flags: &Flags) -> TractResult<bool> {
     let stock = load(path, flags.size, false)?.into_optimized()?.into_runnable()?;
     // A graph that has its batch built in is compared at that.
     let (model, any_batch) = match load(path, flags.size, true) {
-        Ok(model) => (model, true),
-        Err(_) => (load(path, flags.size, false)?, false),
+        Ok(model) if !flags.fixed => (model, true),
+        _ => (load(path, flags.size, false)?, false),
     };
     let start = Instant::now();
     let (model, report) = rewrite(model, &flags.options)?;

@@ -107,7 +107,12 @@ fn part(model: &TypedModel, lowered: &mut Lowered, layers: &[usize], inside: &dy
     let mut inputs = Vec::new();
     let made: BTreeSet<ValueId> = layers.iter().map(|&l| lowered.graph.layers[l].output).collect();
     let all = &mut lowered.graph;
-    let outlet_of = |value: ValueId| lowered.imports.get(&value).copied().or_else(|| any_outlet(lowered.operands.iter(), value));
+    // Of the tensors that are a value, the one that is read here: it is the one that the other part gives out.
+    let read_here = |o: &OutletId| !inside(o.node) && model.node(o.node).outputs[o.slot].successors.iter().any(|s| inside(s.node));
+    let outlet_of = |value: ValueId| {
+        let named = lowered.operands.iter().filter(|(outlet, o)| o.value == value && read_here(outlet)).map(|(outlet, _)| *outlet);
+        lowered.imports.get(&value).copied().or_else(|| named.min_by_key(|o| (o.node, o.slot)))
+    };
     for &at in layers {
         let mut layer = all.layers[at].clone_without_weights();
         for value in layer.inputs.iter_mut().chain([&mut layer.output]) {
@@ -140,9 +145,4 @@ fn part(model: &TypedModel, lowered: &mut Lowered, layers: &[usize], inside: &dy
         outputs.push((outlet, place, operand.tail.clone()));
     }
     Ok(Part { graph, inputs, outputs })
-}
-
-/// The tensor of lowest number that is `value`.
-fn any_outlet<'a>(operands: impl Iterator<Item = (&'a OutletId, &'a crate::graph::Operand)>, value: ValueId) -> Option<OutletId> {
-    operands.filter(|(_, o)| o.value == value).map(|(outlet, _)| *outlet).min_by_key(|o| (o.node, o.slot))
 }

@@ -4,7 +4,7 @@ use tract_core::internal::*;
 use tract_core::ops::array::{Pad, PadMode, Slice, StridedSlice, TypedConcat};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cast::Cast;
-use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PoolSpec, SumPool};
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
@@ -13,6 +13,9 @@ use tract_core::ops::nn::{DataFormat, HardSwish, Reduce, Reducer, Sigmoid, silu:
 use super::{Lowering, Made, Refusal};
 use crate::ir::{ConvLayer, Divisor, Kind, Window};
 use crate::kernels::{Activation, ConvShape};
+
+/// Kernels, strides, dilations and paddings beyond it are no network's.
+const FARTHEST: usize = 1 << 15;
 
 impl Lowering<'_> {
     /// What `node` is in the engine's terms.
@@ -66,7 +69,7 @@ impl Lowering<'_> {
         if bias.len() != o {
             return Err(Refusal::Wrong(format!("{} biases for {o} channels", bias.len())));
         }
-        let padding = spec.computed_padding(&[h, w]);
+        let (pad, output) = padding(spec, [h, w])?;
         let shape = ConvShape {
             input: [h, w],
             in_channels: c,
@@ -74,12 +77,11 @@ impl Lowering<'_> {
             kernel: [kh, kw],
             stride: [spec.stride(0), spec.stride(1)],
             dilation: [spec.dilation(0), spec.dilation(1)],
-            pad: [padding[0].pad_before, padding[1].pad_before, padding[0].pad_after, padding[1].pad_after],
+            pad,
             groups,
         };
-        let output = shape.output();
-        if output != [padding[0].convoluted, padding[1].convoluted] {
-            return Err(format!("rounds its output to {} x {}", padding[0].convoluted, padding[1].convoluted).into());
+        if output != shape.output() {
+            return Err(format!("rounds its output to {} x {}", output[0], output[1]).into());
         }
         let kind = Kind::Conv(ConvLayer::new(shape, weights, bias));
         Ok(Made::layer(kind, vec![value], [output[0], output[1], o]))
@@ -125,15 +127,15 @@ impl Lowering<'_> {
     fn window(&mut self, node: &TypedNode, spec: &PoolSpec) -> Result<(usize, usize, Window, [usize; 2]), Refusal> {
         let (value, [h, w, c]) = self.map(node.inputs[0])?;
         let kernel = kernel_size(spec)?;
-        let padding = spec.computed_padding(&[h, w]);
+        let (pad, output) = padding(spec, [h, w])?;
         let window = Window {
             kernel,
             stride: [spec.stride(0), spec.stride(1)],
             dilation: [spec.dilation(0), spec.dilation(1)],
-            pad: [padding[0].pad_before, padding[1].pad_before],
-            output: [padding[0].convoluted, padding[1].convoluted],
+            pad: [pad[0], pad[1]],
+            output,
         };
-        let padded = [h + padding[0].pad_before + padding[0].pad_after, w + padding[1].pad_before + padding[1].pad_after];
+        let padded = [h + pad[0] + pad[2], w + pad[1] + pad[3]];
         // A window that sees nothing but padding has no largest value and no average.
         let sees_some = |axis: usize| {
             let size = [h, w][axis];
@@ -206,6 +208,9 @@ impl Lowering<'_> {
             return Err("pads with something else than zeros".into());
         }
         let &[(0, 0), (0, 0), (top, bottom), (left, right)] = &op.pads[..] else { return Err("pads batch or channels".into()) };
+        if [top, bottom, left, right].iter().any(|&p| p > FARTHEST) {
+            return Err(format!("is padded by {:?}", op.pads).into());
+        }
         let (value, [h, w, c]) = self.map(node.inputs[0])?;
         Ok(Made::layer(Kind::Pad([top, left, bottom, right]), vec![value], [h + top + bottom, w + left + right, c]))
     }
@@ -224,7 +229,23 @@ fn kernel_size(spec: &PoolSpec) -> Result<[usize; 2], Refusal> {
             spec.dilations()
         )));
     }
+    if (0..2).any(|a| [[h, w][a], spec.stride(a), spec.dilation(a)].iter().any(|&v| v > FARTHEST)) {
+        return Err(format!("has a kernel of {h} x {w} with strides {:?} and dilations {:?}", spec.strides(), spec.dilations()).into());
+    }
     Ok([h, w])
+}
+
+/// How the borders are padded (top, left, bottom, right), within reason, and the height and width of the output.
+fn padding(spec: &PoolSpec, size: [usize; 2]) -> Result<([usize; 4], [usize; 2]), Refusal> {
+    // An absurd number could overflow before it is seen in a result.
+    if let PaddingSpec::Explicit(before, after) | PaddingSpec::ExplicitOnnxPool(before, after, _) = &spec.padding
+        && (before.len() != 2 || after.len() != 2 || before.iter().chain(after).any(|&p| p > FARTHEST))
+    {
+        return Err(format!("is padded by {before:?} and {after:?}").into());
+    }
+    let along = spec.computed_padding(&size);
+    let pad = [along[0].pad_before, along[1].pad_before, along[0].pad_after, along[1].pad_after];
+    Ok((pad, [along[0].convoluted, along[1].convoluted]))
 }
 
 /// Weights in the order output channel, input channel, row, column.

@@ -13,6 +13,9 @@ use crate::Error;
 use crate::ir::{Graph, Kind, Layer, ValueId};
 use crate::kernels::Activation;
 
+/// Values of one image in one tensor; what is larger is no feature map, and would overflow an offset sooner or later.
+const LARGEST: usize = 1 << 30;
+
 /// A tensor of tract's that the engine has as a value. tract's copy of it is the value in the order channels, rows, columns, whatever shape it goes
 /// by: reshapes that keep this order cost nothing.
 #[derive(Debug, Clone)]
@@ -167,6 +170,9 @@ impl Lowering<'_> {
         let tail = tail.ok_or_else(|| Refusal::Left(format!("makes {:?}, whose size is not known", fact.shape)))?;
         if tail.contains(&0) {
             return Err("makes an empty tensor".into());
+        }
+        if tail.iter().try_fold(1usize, |all, &d| all.checked_mul(d)).is_none_or(|all| all > LARGEST) {
+            return Err(format!("makes {:?}, more than {LARGEST} values an image", fact.shape).into());
         }
         Ok(tail)
     }

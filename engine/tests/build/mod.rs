@@ -101,6 +101,21 @@ impl Builder {
         Ok(net.model)
     }
 
+    /// A vector that one part makes under one name and another reads under a second, beside what an unknown operator makes of it.
+    pub fn renamed_between_parts(seed: u64) -> TractResult<TypedModel> {
+        let mut net = Self::new(3, [8, 8], seed)?;
+        net.conv(4, 3, 1, 1, [1; 4], 1)?;
+        let pooled = net.pooled(net.at)?;
+        let squeezed = net.wire("squeeze", AxisOp::Rm(3), &[pooled])?;
+        let squeezed = net.wire("squeeze", AxisOp::Rm(2), &[squeezed])?;
+        let unknown = net.wire("tanh", tanh(), &[squeezed])?;
+        let sum = net.wire("sum", add(), &[squeezed, unknown])?;
+        let weights = net.constant(&[5, 4])?;
+        let logits = net.wire("gemm", EinSum::new("mk,nk->mn".parse()?, f32::datum_type()), &[sum, weights])?;
+        net.model.select_output_outlets(&[logits])?;
+        Ok(net.model)
+    }
+
     /// The model up to its first convolution.
     pub fn without_head(mut model: TypedModel) -> TractResult<TypedModel> {
         let conv = model.nodes().iter().find(|n| n.op_is::<Conv>()).context("no convolution")?;
