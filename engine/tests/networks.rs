@@ -6,7 +6,8 @@ use build::{Builder, Layer, close, run};
 use lakelens_engine::{Error, Options, Segment, rewrite};
 use proptest::prelude::*;
 use tract_core::internal::*;
-use tract_core::ops::cnn::Conv;
+use tract_core::ops::array::{Pad, Slice, TypedConcat};
+use tract_core::ops::cnn::{Conv, MaxPool, SumPool};
 
 fn segments(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|n| n.op_is::<Segment>()).count()
@@ -49,6 +50,44 @@ proptest! {
                 prop_assert_eq!(build::bits(&all.slice(0, image, image + 1).unwrap()), build::bits(alone));
             }
         }
+    }
+}
+
+/// Numbers that an operator might carry: small ones, and ones that overflow what is computed with them.
+fn number() -> impl Strategy<Value = usize> {
+    prop_oneof![0usize..5, Just(usize::MAX), Just(usize::MAX / 2), Just(1 << 31), Just(1 << 62)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_hostile_node_is_an_error_and_no_panic(
+        (layers, channels, size, seed) in network(), at in any::<prop::sample::Index>(), which in 0u8..8, a in number(), b in number()
+    ) {
+        let mut model = Builder::network(&layers, channels, size, seed, false).unwrap();
+        let nodes = model.nodes().len();
+        let node = model.node_mut(at.index(nodes));
+        if let Some(conv) = node.op_as_mut::<Conv>() {
+            match which {
+                0 => conv.group = a,
+                1 => conv.pool_spec.input_channels = a,
+                2 => conv.pool_spec.output_channels = a,
+                _ => build::spoil(&mut conv.pool_spec, which, a, b),
+            }
+        } else if let Some(pool) = node.op_as_mut::<MaxPool>() {
+            build::spoil(&mut pool.pool_spec, which, a, b);
+        } else if let Some(pool) = node.op_as_mut::<SumPool>() {
+            build::spoil(&mut pool.pool_spec, which, a, b);
+        } else if let Some(slice) = node.op_as_mut::<Slice>() {
+            (slice.start, slice.end) = (a.to_dim(), b.to_dim());
+        } else if let Some(pad) = node.op_as_mut::<Pad>() {
+            pad.pads[3] = (a, b);
+        } else if let Some(concat) = node.op_as_mut::<TypedConcat>() {
+            concat.axis = a;
+        }
+        // Either way is fine; to panic is not.
+        let _ = rewrite(model, &Options::default()).map(|(_, report)| report);
     }
 }
 

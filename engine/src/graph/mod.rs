@@ -131,7 +131,17 @@ impl Lowering<'_> {
             return Ok(());
         }
         let made = if let [output] = &node.outputs[..] {
-            self.made(node).and_then(|made| Ok((made, self.tail(&output.fact)?)))
+            self.made(node).and_then(|made| {
+                let tail = self.tail(&output.fact)?;
+                let shape = match &made {
+                    Made::Layer { shape, .. } => *shape,
+                    Made::Same(value) => self.out.graph.values[*value].shape,
+                };
+                if shape.iter().product::<usize>() != tail.iter().product() {
+                    return Err(Refusal::Wrong(format!("makes {shape:?} (height, width, channels) where {tail:?} is promised")));
+                }
+                Ok((made, tail))
+            })
         } else {
             Err("has several outputs".into())
         };

@@ -314,6 +314,17 @@ impl Builder {
     }
 }
 
+/// Puts other numbers into a window.
+pub fn spoil(spec: &mut PoolSpec, which: u8, a: usize, b: usize) {
+    match which {
+        0..=3 => spec.strides = Some(tvec!(a, b)),
+        4 => spec.dilations = Some(tvec!(a, b)),
+        5 => spec.kernel_shape = tvec!(a, b),
+        6 => spec.padding = PaddingSpec::Explicit(tvec!(a, 1), tvec!(1, b)),
+        _ => spec.padding = PaddingSpec::ExplicitOnnxPool(tvec!(a, 0), tvec!(b, 0), true),
+    }
+}
+
 /// Random images.
 pub fn picture(channels: usize, [h, w]: [usize; 2], images: usize, seed: u64) -> Tensor {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
