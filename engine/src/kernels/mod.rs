@@ -1,10 +1,29 @@
 //! The arithmetic. Tensors are channels-last (`[n, h, w, c]`), seen through a *pitch*: the distance between two neighbouring pixels in elements, at
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
+mod activation;
+mod algorithm;
 mod conv;
+mod depthwise;
+mod direct;
+pub mod elementwise;
+mod isa;
+mod memory;
+pub mod peak;
+mod pool;
+#[cfg(test)]
 mod reference;
+mod simd;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod winograd;
 
+pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
 pub use conv::{Conv, ConvArgs};
+pub use isa::Isa;
+pub use memory::Memory;
+pub use pool::{PoolShape, Pooling, global_average, pool};
 
 /// A convolution: of one image, independent of how many run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,6 +1,6 @@
-//! What each kernel must compute, written as plainly as it goes. Slow; for tests and for what has no kernel.
+//! What each kernel must compute, written as plainly as it goes; for tests.
 
-use super::{Activation, ConvArgs, ConvShape};
+use super::{Activation, ConvArgs, ConvShape, PoolShape, Pooling};
 
 pub(super) fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
@@ -36,6 +36,30 @@ pub(super) fn conv(shape: &ConvShape, weights: &[f32], bias: &[f32], activation:
                 sum += residual[pixel * pitch + o];
             }
             args.output[pixel * args.output_pitch + o] = activate(sum, activation);
+        }
+    }
+}
+
+pub(super) fn pool(shape: &PoolShape, images: usize, (input, input_pitch): (&[f32], usize), (output, output_pitch): (&mut [f32], usize)) {
+    let ([h, w], [oh, ow]) = (shape.input.map(|x| x as isize), shape.output());
+    let counted = if let Pooling::Average { counted } = shape.pooling { counted.map(|x| x as isize) } else { [0; 4] };
+    for pixel in 0..images * oh * ow {
+        let (n, y, x) = (pixel / (oh * ow), pixel / ow % oh, pixel % ow);
+        for c in 0..shape.channels {
+            let (mut largest, mut sum, mut count) = (f32::MIN, 0.0, 0.0);
+            for (ky, kx) in (0..shape.kernel[0]).flat_map(|ky| (0..shape.kernel[1]).map(move |kx| (ky, kx))) {
+                let iy = (y * shape.stride[0] + ky * shape.dilation[0]) as isize - shape.pad[0] as isize;
+                let ix = (x * shape.stride[1] + kx * shape.dilation[1]) as isize - shape.pad[1] as isize;
+                if (-counted[0]..h + counted[2]).contains(&iy) && (-counted[1]..w + counted[3]).contains(&ix) {
+                    count += 1.0;
+                }
+                if (0..h).contains(&iy) && (0..w).contains(&ix) {
+                    let value = input[((n as isize * h + iy) * w + ix) as usize * input_pitch + c];
+                    largest = value.max(largest);
+                    sum += value;
+                }
+            }
+            output[pixel * output_pitch + c] = if shape.pooling == Pooling::Max { largest } else { sum / count };
         }
     }
 }

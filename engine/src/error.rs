@@ -1,0 +1,33 @@
+//! What can go wrong.
+
+/// A graph that cannot be rewritten, or a layer that cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The graph contradicts itself at one node.
+    #[error("node {node:?} ({op}): {what}")]
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// tract refused the graph as a whole.
+    #[error("the graph: {0}")]
+    Graph(String),
+    /// A tensor at run time is not what the graph promises.
+    #[error("{segment}: {what}")]
+    Run {
+        /// Name of the segment.
+        segment: String,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn graph(error: impl std::fmt::Display) -> Self {
+        Self::Graph(format!("{error:#}"))
+    }
+}

@@ -1,0 +1,76 @@
+//! Sums and products of two tensors, and of a tensor and a constant: batch norms, residuals, clamps, squeeze-and-excite.
+
+use tract_core::internal::*;
+use tract_core::ops::binary::TypedBinOp;
+use tract_core::ops::math::{Add, Div, Max, Min, Mul, Sub};
+
+use super::{Lowering, Made, Refusal};
+use crate::ir::Kind;
+use crate::kernels::Activation;
+
+impl Lowering<'_> {
+    pub(super) fn binary(&mut self, node: &TypedNode, op: &TypedBinOp) -> Result<Made, Refusal> {
+        let &[a, b] = &node.inputs[..] else { return Err(Refusal::Wrong(format!("{} inputs", node.inputs.len()))) };
+        match (self.constant(a).is_some(), self.constant(b).is_some()) {
+            (false, true) => self.with_constant(op, a, b, false),
+            (true, false) => self.with_constant(op, b, a, true),
+            _ => self.of_two(op, a, b),
+        }
+    }
+
+    fn with_constant(&mut self, op: &TypedBinOp, x: OutletId, constant: OutletId, constant_first: bool) -> Result<Made, Refusal> {
+        let operand = self.operand(x)?;
+        let shape @ [h, w, c] = self.out.graph.values[operand.value].shape;
+        let (values, dims) = self.floats(constant, "operands")?;
+        let by_channel = (operand.is_map(&self.out.graph) || (h * w == 1 && *operand.tail == [c])) && values.len() == c;
+        let only_channels = dims.len() == operand.tail.len() + 1 && dims.iter().enumerate().all(|(axis, &d)| d == 1 || axis == 1);
+        if !(only_channels && (values.len() == 1 || by_channel)) {
+            return Err(format!("computes with a constant of shape {dims:?}").into());
+        }
+        let uniform = values.iter().all(|v| v.to_bits() == values[0].to_bits()).then_some(values[0]);
+        let all = |of: &dyn Fn(f32) -> f32| -> Vec<f32> { (0..c).map(|i| of(values[if values.len() == 1 { 0 } else { i }])).collect() };
+        let layer = |activation| Made::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![operand.value], shape };
+        let (scale, shift) = if op.0.is::<Mul>() {
+            (all(&|v| v), vec![0.0; c])
+        } else if op.0.is::<Add>() {
+            (vec![1.0; c], all(&|v| v))
+        } else if op.0.is::<Sub>() && constant_first {
+            (vec![-1.0; c], all(&|v| v))
+        } else if op.0.is::<Sub>() {
+            (vec![1.0; c], all(&|v| -v))
+        } else if op.0.is::<Div>() && !constant_first {
+            (all(&|v| 1.0 / v), vec![0.0; c])
+        } else {
+            return match uniform {
+                Some(v) if v.is_nan() => Err("clamps to NaN".into()),
+                Some(0.0) if op.0.is::<Max>() => Ok(layer(Activation::Relu)),
+                Some(v) if op.0.is::<Max>() => Ok(layer(Activation::Clamp(v, f32::INFINITY))),
+                Some(v) if op.0.is::<Min>() => Ok(layer(Activation::Clamp(f32::NEG_INFINITY, v))),
+                _ => Err(format!("the engine has no {} with this constant", op.0.name()).into()),
+            };
+        };
+        Ok(Made::layer(Kind::ScaleShift { scale, shift }, vec![operand.value], shape))
+    }
+
+    fn of_two(&mut self, op: &TypedBinOp, a: OutletId, b: OutletId) -> Result<Made, Refusal> {
+        let (x, y) = (self.operand(a)?, self.operand(b)?);
+        let (of_x, of_y) = (self.out.graph.values[x.value].shape, self.out.graph.values[y.value].shape);
+        let (add, mul) = (op.0.is::<Add>(), op.0.is::<Mul>());
+        if !add && !mul {
+            return Err(format!("the engine has no {} of two maps", op.0.name()).into());
+        }
+        if of_x == of_y && x.tail == y.tail {
+            return Ok(Made::layer(if add { Kind::Add } else { Kind::Mul }, vec![x.value, y.value], of_x));
+        }
+        let maps = x.is_map(&self.out.graph) && y.is_map(&self.out.graph);
+        if mul && maps && of_x[2] == of_y[2] {
+            if of_y[..2] == [1, 1] {
+                return Ok(Made::layer(Kind::MulChannels, vec![x.value, y.value], of_x));
+            }
+            if of_x[..2] == [1, 1] {
+                return Ok(Made::layer(Kind::MulChannels, vec![y.value, x.value], of_y));
+            }
+        }
+        Err(format!("computes with {:?} and {:?}", x.tail, y.tail).into())
+    }
+}

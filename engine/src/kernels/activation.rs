@@ -1,0 +1,84 @@
+//! Activations on vectors.
+
+use super::Activation;
+use super::isa::for_each_isa;
+use super::simd::Simd;
+
+impl Activation {
+    /// The bounds that do all of this activation's work, the lower applied first; `None` for those that are no mere bounds.
+    pub(super) fn bounds(self) -> Option<(f32, f32)> {
+        match self {
+            Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Clamp(low, high) => Some((low, high)),
+            Self::Silu | Self::Sigmoid | Self::HardSwish => None,
+        }
+    }
+}
+
+/// `exp(x)` within 2 units of the last place; bounded to what f32 holds without denormals. After Cephes' `expf`
+/// (<https://www.netlib.org/cephes/>).
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+unsafe fn exp<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // The bounds come first, so that what is not a number stays so.
+        let x = S::min(S::splat(88.0), S::max(S::splat(-87.0), x));
+        let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::splat(-0.693_359_4), x);
+        let r = S::fma(n, S::splat(2.121_944_4e-4), r);
+        let mut p = S::splat(1.987_569_1e-4);
+        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = S::fma(p, r, S::splat(c));
+        }
+        let e = S::add(S::fma(p, S::mul(r, r), r), S::splat(1.0));
+        S::mul(e, S::exp2_whole(n))
+    }
+}
+
+/// Applies `activation`.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn apply<S: Simd>(x: S::V, activation: Activation) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match activation {
+            Activation::None => x,
+            Activation::Relu => S::max(x, S::splat(0.0)),
+            Activation::Clamp(low, high) => S::min(S::max(x, S::splat(low)), S::splat(high)),
+            Activation::Silu => S::div(x, S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(0.0), x)))),
+            Activation::Sigmoid => S::div(S::splat(1.0), S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(0.0), x)))),
+            Activation::HardSwish => {
+                let gate = S::min(S::splat(6.0), S::max(S::splat(0.0), S::add(x, S::splat(3.0))));
+                S::mul(x, S::div(gate, S::splat(6.0)))
+            }
+        }
+    }
+}
+
+/// Applies `activation` in place to `rows` rows of `columns` values, `pitch` apart.
+///
+/// # Safety
+/// As for [`Simd`]; the rows are valid for reading and writing.
+#[inline(always)]
+unsafe fn rows<S: Simd>(at: *mut f32, rows: usize, columns: usize, pitch: usize, activation: Activation) {
+    for r in 0..rows {
+        for c in (0..columns).step_by(S::LANES) {
+            // SAFETY: within the row, the last vector cut to what is left of it.
+            unsafe {
+                let (p, count) = (at.add(r * pitch + c), S::LANES.min(columns - c));
+                S::store_part(p, apply::<S>(S::load_part(p, count), activation), count);
+            }
+        }
+    }
+}
+
+for_each_isa! {
+    /// See [`rows`].
+    pub(super) unsafe fn activate_rows(at: *mut f32, row_count: usize, columns: usize, pitch: usize, activation: Activation) => rows
+}

@@ -1,0 +1,285 @@
+//! Depthwise convolution: each channel has a kernel of its own, so there is nothing to multiply by more than one thing. It is bound by loads; vectors run
+//! over channels, and a strip of neighbouring output pixels is computed at once, so that each input value is loaded once a kernel row.
+//!
+//! Groups that are narrower than a vector are much the same: the vector holds several groups, and each of a group's input channels in turn is spread over
+//! the group's lanes.
+
+use super::activation::apply;
+use super::isa::for_each_isa;
+use super::memory::Packed;
+use super::simd::Simd;
+use super::{Activation, ConvArgs, ConvShape, Isa};
+
+/// Packed weights: for each kernel offset and each input channel of a group, all output channels.
+#[derive(Debug, Clone)]
+pub(super) struct Depthwise {
+    shape: ConvShape,
+    isa: Isa,
+    weights: Packed,
+    bias: Packed,
+    /// Values from one kernel offset's weights to the next's, for one input channel.
+    stride: usize,
+    /// For each input channel of a group, the lanes that it is spread from.
+    patterns: Vec<i32>,
+}
+
+/// Read in the place of pixels outside the image.
+static ZEROS: [f32; 16] = [0.0; 16];
+
+/// One row of output pixels.
+struct Row<'a> {
+    shape: &'a ConvShape,
+    channels: usize,
+    weights: *const f32,
+    weight_stride: usize,
+    bias: *const f32,
+    patterns: &'a [i32],
+    /// The image's first pixel.
+    input: *const f32,
+    input_pitch: usize,
+    /// The output row's first pixel, and the residual's (or null).
+    output: *mut f32,
+    output_pitch: usize,
+    residual: *const f32,
+    residual_pitch: usize,
+    y: usize,
+    width: usize,
+    activation: Activation,
+}
+
+impl Depthwise {
+    /// Whether this shape is one, or has groups of 2, 4 or 8 channels that fill vectors.
+    pub(super) fn fits(shape: &ConvShape, isa: Isa) -> bool {
+        let group = shape.in_channels / shape.groups;
+        shape.groups > 1 && shape.in_channels == shape.out_channels && matches!(group, 1 | 2 | 4 | 8) && group < isa.lanes()
+    }
+
+    /// Packs `weights` (`[channels, channels / groups, kh, kw]`) and `bias`.
+    pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
+        let (channels, taps, group) = (shape.in_channels, shape.kernel[0] * shape.kernel[1], shape.in_channels / shape.groups);
+        let stride = channels.next_multiple_of(isa.lanes());
+        let weights = Packed::new(stride * taps * group, |to| {
+            for (index, kernel) in weights.chunks_exact(taps).enumerate() {
+                let (channel, from) = (index / group, index % group);
+                for (tap, weight) in kernel.iter().enumerate() {
+                    to[(tap * group + from) * stride + channel] = *weight;
+                }
+            }
+        });
+        let patterns = (0..group).flat_map(|from| (0..isa.lanes()).map(move |lane| (lane / group * group + from) as i32)).collect();
+        Self { shape, isa, weights, bias: Packed::padded(bias, stride), stride, patterns }
+    }
+
+    pub(super) fn weight_bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * 4
+    }
+
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
+    pub(super) fn run(&self, activation: Activation, args: ConvArgs<'_>) {
+        let shape = &self.shape;
+        let [oh, ow] = shape.output();
+        for line in 0..args.images * oh {
+            let (image, y) = (line / oh, line % oh);
+            let row = Row {
+                shape,
+                channels: shape.in_channels,
+                weights: self.weights.as_ptr(),
+                weight_stride: self.stride,
+                bias: self.bias.as_ptr(),
+                patterns: &self.patterns,
+                input: args.input[image * shape.input[0] * shape.input[1] * args.input_pitch..].as_ptr(),
+                input_pitch: args.input_pitch,
+                output: args.output[line * ow * args.output_pitch..].as_mut_ptr(),
+                output_pitch: args.output_pitch,
+                residual: args.residual.map_or(std::ptr::null(), |(values, pitch)| values[line * ow * pitch..].as_ptr()),
+                residual_pitch: args.residual.map_or(0, |(_, pitch)| pitch),
+                y,
+                width: ow,
+                activation,
+            };
+            // SAFETY: `isa` was checked; the image, the output row and the residual row lie inside their tensors, and weights and bias are whole vectors.
+            unsafe { row_on(self.isa, &row) };
+        }
+    }
+}
+
+/// Computes a row.
+///
+/// # Safety
+/// As for [`Simd`]; the row's pointers reach what its fields say.
+#[inline(always)]
+unsafe fn row<S: Simd>(row: &Row<'_>) {
+    // SAFETY: the caller's promise, passed on; strips lie within the row.
+    unsafe {
+        match row.patterns.len() / S::LANES {
+            2 => return grouped::<S, 2, 6>(row),
+            4 => return grouped::<S, 4, 6>(row),
+            8 => return grouped::<S, 8, 6>(row),
+            _ => {}
+        }
+        match (row.shape.dilation[1], row.shape.kernel[1], row.shape.stride[1]) {
+            (1, 3, 1) => strips::<S, 3, 1, 8>(row),
+            (1, 3, 2) => strips::<S, 3, 2, 4>(row),
+            (1, 5, 1) => strips::<S, 5, 1, 8>(row),
+            (1, 5, 2) => strips::<S, 5, 2, 4>(row),
+            (1, 7, 1) => strips::<S, 7, 1, 4>(row),
+            _ => pixels::<S>(row),
+        }
+    }
+}
+
+for_each_isa! {
+    /// See [`row`].
+    unsafe fn row_on(line: &Row<'_>) => row
+}
+
+/// The kernel rows that lie inside the image, and the input row of the first.
+#[inline(always)]
+fn kernel_rows(row: &Row<'_>) -> impl Iterator<Item = (usize, usize)> {
+    let (shape, y) = (*row.shape, row.y);
+    (0..shape.kernel[0]).filter_map(move |ky| {
+        let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
+        (iy < shape.input[0]).then_some((ky, iy))
+    })
+}
+
+/// All strips of `P` pixels of a row, for a dense kernel `KW` wide at a stride of `SX`.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn strips<S: Simd, const KW: usize, const SX: usize, const P: usize>(row: &Row<'_>) {
+    let (left, width) = (row.shape.pad[1], row.shape.input[1]);
+    for channel in (0..row.channels).step_by(S::LANES) {
+        let whole = channel + S::LANES <= row.channels;
+        for x in (0..row.width).step_by(P) {
+            let inside = x * SX >= left && x * SX + (P - 1) * SX + KW <= left + width && x + P <= row.width;
+            // SAFETY: the caller's promise; the faster one only where no pixel is outside and no vector is part empty.
+            unsafe {
+                if inside && whole { strip::<S, KW, SX, P, false>(row, channel, x) } else { strip::<S, KW, SX, P, true>(row, channel, x) }
+            }
+        }
+    }
+}
+
+/// One vector of channels of a strip from `x` on; `CHECKED` where some of its input pixels, output pixels or channels do not exist.
+///
+/// # Safety
+/// As for [`row`]; without `CHECKED` all of them exist.
+#[inline(always)]
+unsafe fn strip<S: Simd, const KW: usize, const SX: usize, const P: usize, const CHECKED: bool>(row: &Row<'_>, channel: usize, x: usize) {
+    // SAFETY: pixels outside the image are read from ZEROS, and vectors are cut to the channels that exist.
+    unsafe {
+        let count = if CHECKED { S::LANES.min(row.channels - channel) } else { S::LANES };
+        let mut sums = [S::load(row.bias.add(channel)); P];
+        for (ky, iy) in kernel_rows(row) {
+            let weights = row.weights.add(ky * KW * row.weight_stride + channel);
+            let weights: [S::V; KW] = std::array::from_fn(|kx| S::load(weights.add(kx * row.weight_stride)));
+            let line = row.input.add(iy * row.shape.input[1] * row.input_pitch + channel);
+            let first = (x * SX).wrapping_sub(row.shape.pad[1]);
+            for column in 0..(P - 1) * SX + KW {
+                let ix = first.wrapping_add(column);
+                let value = if !CHECKED {
+                    S::load(line.add(ix * row.input_pitch))
+                } else {
+                    S::load_part(if ix < row.shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() }, count)
+                };
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    if column >= p * SX && column - p * SX < KW {
+                        *sum = S::fma(value, weights[column - p * SX], *sum);
+                    }
+                }
+            }
+        }
+        for (p, sum) in sums.into_iter().enumerate() {
+            if !CHECKED || x + p < row.width {
+                finish::<S>(row, channel, x + p, sum, count);
+            }
+        }
+    }
+}
+
+/// All pixels of a row one by one, for any kernel.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn pixels<S: Simd>(row: &Row<'_>) {
+    let shape = row.shape;
+    for x in 0..row.width {
+        for channel in (0..row.channels).step_by(S::LANES) {
+            let count = S::LANES.min(row.channels - channel);
+            // SAFETY: only pixels inside the image are read, and vectors are cut to the channels that exist.
+            unsafe {
+                let mut sum = S::load(row.bias.add(channel));
+                for (ky, iy) in kernel_rows(row) {
+                    for kx in 0..shape.kernel[1] {
+                        let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
+                        if ix < shape.input[1] {
+                            let value = S::load_part(row.input.add((iy * shape.input[1] + ix) * row.input_pitch + channel), count);
+                            let weight = S::load(row.weights.add((ky * shape.kernel[1] + kx) * row.weight_stride + channel));
+                            sum = S::fma(value, weight, sum);
+                        }
+                    }
+                }
+                finish::<S>(row, channel, x, sum, count);
+            }
+        }
+    }
+}
+
+/// All strips of `P` pixels of a row, for groups of `G` channels and any kernel.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
+    let shape = row.shape;
+    for channel in (0..row.channels).step_by(S::LANES) {
+        let count = S::LANES.min(row.channels - channel);
+        for x in (0..row.width).step_by(P) {
+            // SAFETY: pixels outside the image are read from ZEROS, and vectors are cut to the channels that exist.
+            unsafe {
+                let mut sums = [S::load(row.bias.add(channel)); P];
+                for (ky, iy) in kernel_rows(row) {
+                    let line = row.input.add(iy * shape.input[1] * row.input_pitch + channel);
+                    for kx in 0..shape.kernel[1] {
+                        let mut values = [S::splat(0.0); P];
+                        for (p, value) in values.iter_mut().enumerate() {
+                            let ix = ((x + p) * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
+                            let from = if ix < shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() };
+                            *value = if count == S::LANES { S::load(from) } else { S::load_part(from, count) };
+                        }
+                        let weights = row.weights.add((ky * shape.kernel[1] + kx) * G * row.weight_stride + channel);
+                        for from in 0..G {
+                            let weight = S::load(weights.add(from * row.weight_stride));
+                            for (sum, value) in sums.iter_mut().zip(values) {
+                                *sum = S::fma(S::spread(value, row.patterns.as_ptr().add(from * S::LANES)), weight, *sum);
+                            }
+                        }
+                    }
+                }
+                for (p, sum) in sums.into_iter().enumerate().take(row.width - x) {
+                    finish::<S>(row, channel, x + p, sum, count);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the residual, applies the activation and stores.
+///
+/// # Safety
+/// As for [`row`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(row: &Row<'_>, channel: usize, x: usize, mut sum: S::V, count: usize) {
+    // SAFETY: the pixel exists, and `count` of its channels from `channel` on.
+    unsafe {
+        if !row.residual.is_null() {
+            sum = S::add(sum, S::load_part(row.residual.add(x * row.residual_pitch + channel), count));
+        }
+        sum = apply::<S>(sum, row.activation);
+        let to = row.output.add(x * row.output_pitch + channel);
+        if count == S::LANES { S::store(to, sum) } else { S::store_part(to, sum, count) }
+    }
+}

@@ -1,0 +1,335 @@
+//! Convolution as matmuls of register tiles, one for each kernel offset, over input rows read where they lie: channels-last, an output pixel's input at one
+//! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros.
+
+use super::activation::activate_rows;
+use super::memory::{LINE, Packed, aligned};
+use super::tile::{self, ROWS, Tile, Tiles};
+use super::{Activation, ConvArgs, ConvShape, Isa};
+use std::ops::Range;
+
+/// Most runs of one block, as their pointers are kept on the stack.
+const RUNS: usize = 32;
+/// Weights of a block: what one tile walks through is this many values of K at most, so that a block's panel (256 bytes a value) and the next one's
+/// stay in L2 together.
+const DEPTH: usize = 1280;
+/// Up to this many input channels, the image is copied with its padding first, and a run spans a whole row of the kernel.
+const FEW_CHANNELS: usize = 16;
+/// Bytes of weights up to which all output channels of [`TILES_AT_ONCE`] tiles are computed together.
+const WEIGHTS_KEPT: usize = 512 << 10;
+const TILES_AT_ONCE: usize = 8;
+
+/// Consecutive input values at one kernel offset.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    ky: usize,
+    kx: usize,
+    /// First channel within the group.
+    channel: usize,
+    len: usize,
+}
+
+/// Packed weights and the order in which they are used.
+#[derive(Debug, Clone)]
+pub(super) struct Direct {
+    shape: ConvShape,
+    isa: Isa,
+    /// For each group and panel: for each value of each run, the panel's vectors.
+    weights: Packed,
+    /// For each group, whole vectors.
+    bias: Packed,
+    zeros: Packed,
+    runs: Vec<Run>,
+    lens: Vec<u32>,
+    /// Values of all runs together.
+    depth: usize,
+    /// For each block: first run, runs, values.
+    blocks: Vec<(usize, usize, usize)>,
+    /// Whether the image is copied with its padding first.
+    copied: bool,
+}
+
+/// The output pixels of a call, in order.
+#[derive(Clone, Copy, Default)]
+struct Pixel {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+impl Pixel {
+    #[inline(always)]
+    fn step(&mut self, [h, w]: [usize; 2]) {
+        self.x += 1;
+        if self.x == w {
+            self.x = 0;
+            self.y += 1;
+            if self.y == h {
+                self.y = 0;
+                self.image += 1;
+            }
+        }
+    }
+}
+
+impl Direct {
+    /// Packs `weights` (`[out, in / groups, kh, kw]`) and `bias`, whose lengths the caller has checked.
+    pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
+        let [kh, kw] = shape.kernel;
+        let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+        let copied = shape.groups == 1 && shape.dilation[1] == 1 && kw > 1 && group_in <= FEW_CHANNELS;
+        let mut runs = Vec::new();
+        for ky in 0..kh {
+            if copied {
+                runs.push(Run { ky, kx: 0, channel: 0, len: kw * group_in });
+                continue;
+            }
+            for kx in 0..kw {
+                let parts = group_in.div_ceil(512);
+                runs.extend(tile::split(group_in, parts).map(|(channel, len)| Run { ky, kx, channel, len }));
+            }
+        }
+        let depth = kh * kw * group_in;
+        let wanted = depth.div_ceil(depth.div_ceil(DEPTH));
+        let mut blocks: Vec<(usize, usize, usize)> = Vec::new();
+        for (i, run) in runs.iter().enumerate() {
+            match blocks.last_mut() {
+                Some((_, count, values)) if *values + run.len / 2 < wanted && *count < RUNS => {
+                    *count += 1;
+                    *values += run.len;
+                }
+                _ => blocks.push((i, 1, run.len)),
+            }
+        }
+        let lanes = isa.lanes();
+        let vectors = group_out.div_ceil(lanes);
+        let packed = Packed::new(shape.groups * depth * vectors * lanes, |to| {
+            for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
+                let width = count * lanes;
+                let mut at = (group * vectors + first) * depth * lanes;
+                // A few values of each column at a time, so that both what is read and what is written stays in cache.
+                for (run, part) in runs.iter().flat_map(|run| (0..run.len).step_by(64).map(move |part| (run, part..run.len.min(part + 64))))
+                {
+                    for column in 0..width.min(group_out - first * lanes) {
+                        let out = group * group_out + first * lanes + column;
+                        for (line, value) in part.clone().enumerate() {
+                            let (kx, channel) = if copied { (value / group_in, value % group_in) } else { (run.kx, run.channel + value) };
+                            to[at + line * width + column] = weights[((out * group_in + channel) * kh + run.ky) * kw + kx];
+                        }
+                    }
+                    at += part.len() * width;
+                }
+            }
+        });
+        let bias = Packed::new(shape.groups * vectors * lanes, |to| {
+            for (to, bias) in to.chunks_mut(vectors * lanes).zip(bias.chunks(group_out)) {
+                to[..group_out].copy_from_slice(bias);
+            }
+        });
+        let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
+        let lens = runs.iter().map(|run| run.len as u32).collect();
+        let zeros = Packed::new(longest, |_| {});
+        Self { shape, isa, weights: packed, bias, zeros, runs, lens, depth, blocks, copied }
+    }
+
+    pub(super) fn weight_bytes(&self) -> usize {
+        (self.weights.len() + self.bias.len()) * 4
+    }
+
+    /// Height and width of the image with its padding.
+    fn padded(&self) -> [usize; 2] {
+        let ConvShape { input: [h, w], pad: [top, left, bottom, right], .. } = self.shape;
+        [h + top + bottom, w + left + right]
+    }
+
+    pub(super) fn scratch(&self) -> usize {
+        let [h, w] = self.padded();
+        if self.copied { h * w * self.shape.in_channels + LINE } else { 0 }
+    }
+
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
+    pub(super) fn run(&self, activation: Activation, mut args: ConvArgs<'_>) {
+        if !self.copied {
+            return self.rows(self.shape, activation, &mut args);
+        }
+        let ConvShape { input: [h, w], in_channels: channels, pad: [top, left, ..], .. } = self.shape;
+        let [padded_h, padded_w] = self.padded();
+        let pixels = self.shape.output().iter().product::<usize>();
+        let scratch = aligned(args.scratch, padded_h * padded_w * channels);
+        // The border stays zero from image to image.
+        for (y, line) in scratch.chunks_exact_mut(padded_w * channels).enumerate() {
+            if y < top || y >= top + h {
+                line.fill(0.0);
+            } else {
+                line[..left * channels].fill(0.0);
+                line[(left + w) * channels..].fill(0.0);
+            }
+        }
+        for image in 0..args.images {
+            for y in 0..h {
+                let to = &mut scratch[((top + y) * padded_w + left) * channels..][..w * channels];
+                let from = &args.input[(image * h + y) * w * args.input_pitch..];
+                if args.input_pitch == channels {
+                    to.copy_from_slice(&from[..w * channels]);
+                } else {
+                    for (x, to) in to.chunks_exact_mut(channels).enumerate() {
+                        to.copy_from_slice(&from[x * args.input_pitch..][..channels]);
+                    }
+                }
+            }
+            let mut one = ConvArgs {
+                images: 1,
+                input: scratch,
+                input_pitch: channels,
+                residual: args.residual.map(|(values, pitch)| (&values[image * pixels * pitch..], pitch)),
+                output: &mut args.output[image * pixels * args.output_pitch..],
+                output_pitch: args.output_pitch,
+                scratch: &mut [],
+            };
+            self.rows(ConvShape { input: [padded_h, padded_w], pad: [0; 4], ..self.shape }, activation, &mut one);
+        }
+    }
+
+    fn rows(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_>) {
+        let [oh, ow] = shape.output();
+        let tiles = Tiles::new(args.images * oh * ow);
+        let vectors = (shape.out_channels / shape.groups).div_ceil(self.isa.lanes());
+        // Weights that stay in L2 anyway: all of a few pixels' channels first, so that input and output pass through the cache once.
+        let part = if self.weights.len() * 4 <= WEIGHTS_KEPT { TILES_AT_ONCE } else { tiles.count };
+        for first in (0..tiles.count).step_by(part) {
+            let range = first..(first + part).min(tiles.count);
+            for group in 0..shape.groups {
+                for panel in tile::panels(self.isa, vectors) {
+                    self.panel(&shape, activation, args, tiles, range.clone(), group, panel);
+                }
+            }
+        }
+    }
+
+    /// Computes the tiles of `range` for the output channels of one panel (its first vector within the group, its vectors).
+    #[allow(clippy::too_many_arguments)]
+    fn panel(
+        &self,
+        shape: &ConvShape,
+        activation: Activation,
+        args: &mut ConvArgs<'_>,
+        tiles: Tiles,
+        range: Range<usize>,
+        group: usize,
+        (first, count): (usize, usize),
+    ) {
+        let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+        let lanes = self.isa.lanes();
+        let first_vector = group * group_out.div_ceil(lanes) + first;
+        let width = count * lanes;
+        let columns = width.min(group_out - first * lanes);
+        let column = group * group_out + first * lanes;
+        let input = args.input[group * group_in..].as_ptr();
+        let bias = self.bias.as_ptr().wrapping_add(first_vector * lanes);
+        let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
+        let bounds = activation.bounds();
+        let output = shape.output();
+        let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
+        // Where consecutive pixels are consecutive memory, the first panel asks for the input of the tiles that follow: beyond this range, or two further.
+        let streamed = pointwise && column == 0 && self.blocks.len() == 1 && args.input_pitch == shape.in_channels;
+        let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * ROWS } else { 2 * ROWS };
+        let soon_step = tile::soon_step(self.isa, width * 4, range.len());
+        let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
+        for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
+            let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
+            let last = block + 1 == self.blocks.len();
+            let next = panel.wrapping_add(values * width);
+            let start = tiles.first_row(range.start);
+            let mut at = start;
+            let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
+            for index in range.clone() {
+                let rows = tiles.rows(index);
+                if pointwise {
+                    for (run, pointers) in runs.iter().zip(&mut pointers) {
+                        *pointers = std::array::from_fn(|row| input.wrapping_add((at + row) * args.input_pitch + run.channel));
+                    }
+                } else {
+                    let mut windows = [(0, 0, input); ROWS];
+                    for window in &mut windows[..rows] {
+                        let (y, x) = (pixel.y * shape.stride[0], pixel.x * shape.stride[1]);
+                        let first = ((pixel.image * shape.input[0] + y) * shape.input[1] + x) * args.input_pitch;
+                        *window = (y, x, input.wrapping_add(first));
+                        pixel.step(output);
+                    }
+                    self.point(shape, runs, args.input_pitch, &windows[..rows], &mut pointers);
+                }
+                let asked = (index - range.start) * values * soon_step;
+                let (soon, soon_step) = if range.start == 0 && asked < values * width * 4 {
+                    (next.wrapping_byte_add(asked), soon_step)
+                } else if streamed {
+                    (input.wrapping_add((at + ahead) * args.input_pitch), ROWS * size_of::<f32>())
+                } else {
+                    (panel, 0)
+                };
+                let (residual, residual_pitch) = args
+                    .residual
+                    .filter(|_| last)
+                    .map_or((std::ptr::null(), 0), |(values, pitch)| (values[at * pitch + column..].as_ptr(), pitch));
+                let out = args.output[at * args.output_pitch + column..].as_mut_ptr();
+                // Rows and columns to the tile that follows: of this panel, of the next one, or of what comes after all panels.
+                let (down, right) = if index + 1 < range.end {
+                    (rows as isize, 0)
+                } else if column + columns < shape.out_channels {
+                    (start as isize - at as isize, columns as isize)
+                } else {
+                    (rows as isize, -(column as isize))
+                };
+                let tile = Tile {
+                    rows: &pointers[..run_count],
+                    lens,
+                    panel,
+                    soon,
+                    soon_step,
+                    start: if block == 0 { bias } else { std::ptr::null() },
+                    out,
+                    out_pitch: args.output_pitch,
+                    columns,
+                    residual,
+                    residual_pitch,
+                    out_ahead: out.wrapping_offset(down * args.output_pitch as isize + right),
+                    residual_ahead: if residual.is_null() { out } else { residual.wrapping_offset(down * residual_pitch as isize + right) },
+                    bounds: bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                };
+                // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
+                // checked, or of the zeros, which are as long as the longest run. The panel holds `width` weights for each value. Output and residual
+                // reach `columns` values of `rows` pixels.
+                unsafe { tile::run(self.isa, rows, count, &tile) };
+                if last && bounds.is_none() {
+                    // SAFETY: the tile that was just written.
+                    unsafe { activate_rows(self.isa, out, rows, columns, args.output_pitch, activation) };
+                }
+                at += rows;
+            }
+            panel = next;
+        }
+    }
+
+    /// Sets, for each run, where the values of a tile's rows lie, given where the window of each begins (down, across, and where that pixel would lie were
+    /// there no padding). Runs that lie in the padding read zeros.
+    #[inline(always)]
+    fn point(
+        &self,
+        shape: &ConvShape,
+        runs: &[Run],
+        pitch: usize,
+        windows: &[(usize, usize, *const f32)],
+        pointers: &mut [[*const f32; ROWS]; RUNS],
+    ) {
+        let ConvShape { input: [h, w], pad: [top, left, ..], kernel, dilation, .. } = *shape;
+        let [down, across] = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
+        let inside = windows.iter().all(|(y, x, _)| *y >= top && y + down < top + h && *x >= left && x + across < left + w);
+        for (run, pointers) in runs.iter().zip(pointers) {
+            let (ky, kx) = (run.ky * dilation[0], run.kx * dilation[1]);
+            // Wraps where the window begins outside the image; it comes back inside, or is not used.
+            let step = (ky * w + kx).wrapping_sub(top * w + left).wrapping_mul(pitch).wrapping_add(run.channel);
+            for (pointer, (y, x, first)) in pointers.iter_mut().zip(windows) {
+                let (iy, ix) = ((y + ky).wrapping_sub(top), (x + kx).wrapping_sub(left));
+                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.zeros.as_ptr() };
+            }
+        }
+    }
+}

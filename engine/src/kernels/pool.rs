@@ -1,0 +1,181 @@
+//! Pooling over windows.
+
+use super::conv::check;
+use super::isa::for_each_isa;
+use super::simd::Simd;
+use super::{ConvShape, Isa};
+
+/// What becomes of a window's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// The largest; padding counts as nothing, what is not a number is passed over, and a window of nothing gives `f32::MIN`, as in tract.
+    Max,
+    /// The mean over the window's positions inside the image and inside `counted`, the zeros around it that count as values (top, left, bottom, right):
+    /// `[0; 4]` for none of them, [`PoolShape::pad`] for all. A window of no positions gives NaN.
+    Average { counted: [usize; 4] },
+}
+
+/// A pooling: of one image, independent of how many run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Channels of input and output.
+    pub channels: usize,
+    /// Height and width of the window.
+    pub kernel: [usize; 2],
+    /// Down and across.
+    pub stride: [usize; 2],
+    /// Down and across; 1 where the window is dense.
+    pub dilation: [usize; 2],
+    /// Around the input: top, left, bottom, right. An output size that is rounded up takes more at the bottom and the right.
+    pub pad: [usize; 4],
+    /// What becomes of a window's values.
+    pub pooling: Pooling,
+}
+
+impl PoolShape {
+    /// Height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        let Self { input, channels, kernel, stride, dilation, pad, .. } = *self;
+        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }.output()
+    }
+
+    /// The window's offsets along `axis` that lie within the image extended by `extra` before and after it: (first, count).
+    pub(super) fn window(&self, axis: usize, at: usize, extra: [usize; 2]) -> (usize, usize) {
+        let position = |k: usize| at * self.stride[axis] + k * self.dilation[axis] + extra[0];
+        let inside = |k: &usize| (self.pad[axis]..self.pad[axis] + extra[0] + self.input[axis] + extra[1]).contains(&position(*k));
+        let first = (0..self.kernel[axis]).find(inside).unwrap_or(0);
+        (first, (first..self.kernel[axis]).take_while(inside).count())
+    }
+}
+
+/// Pools `images` images: `input` is `[n, h, w, channels]` and `output` `[n, oh, ow, channels]`, each seen through its pitch.
+///
+/// # Panics
+/// If a tensor is shorter than its shape and pitch say, or a pitch is below the channels.
+pub fn pool(
+    isa: Isa,
+    shape: &PoolShape,
+    images: usize,
+    (input, input_pitch): (&[f32], usize),
+    (output, output_pitch): (&mut [f32], usize),
+) {
+    let isa = isa.checked();
+    let ([h, w], [oh, ow]) = (shape.input, shape.output());
+    check("input", input.len(), images * h * w, shape.channels, input_pitch);
+    check("output", output.len(), images * oh * ow, shape.channels, output_pitch);
+    if h * w * shape.channels == 0 {
+        return;
+    }
+    let counted = if let Pooling::Average { counted } = shape.pooling { counted } else { [0; 4] };
+    for line in 0..images * oh {
+        let (image, y) = (line / oh, line % oh);
+        let (ky, rows) = shape.window(0, y, [0; 2]);
+        let (_, counted_rows) = shape.window(0, y, [counted[0], counted[2]]);
+        for x in 0..ow {
+            let (kx, columns) = shape.window(1, x, [0; 2]);
+            let (_, counted_columns) = shape.window(1, x, [counted[1], counted[3]]);
+            // Where the window has no pixel, there is nothing to read.
+            let iy = (y * shape.stride[0] + ky * shape.dilation[0]).saturating_sub(shape.pad[0]).min(h - 1);
+            let ix = (x * shape.stride[1] + kx * shape.dilation[1]).saturating_sub(shape.pad[1]).min(w - 1);
+            let window = Window {
+                first: input[((image * h + iy) * w + ix) * input_pitch..].as_ptr(),
+                rows,
+                columns,
+                row_step: shape.dilation[0] * w * input_pitch,
+                column_step: shape.dilation[1] * input_pitch,
+                channels: shape.channels,
+                mean_of: matches!(shape.pooling, Pooling::Average { .. }).then_some((counted_rows * counted_columns) as f32),
+                output: output[(line * ow + x) * output_pitch..].as_mut_ptr(),
+            };
+            // SAFETY: `isa` was checked; the rows and columns of the window that are counted lie inside the image, whose length was checked.
+            unsafe { reduce_on(isa, &window) };
+        }
+    }
+}
+
+/// The mean over all `pixels` of each image: `output` is `[n, channels]`, seen through its pitch.
+///
+/// # Panics
+/// As [`pool`].
+pub fn global_average(
+    isa: Isa,
+    (images, pixels, channels): (usize, usize, usize),
+    (input, input_pitch): (&[f32], usize),
+    (output, output_pitch): (&mut [f32], usize),
+) {
+    let pooling = Pooling::Average { counted: [0; 4] };
+    let shape = PoolShape { input: [1, pixels], channels, kernel: [1, pixels], stride: [1; 2], dilation: [1; 2], pad: [0; 4], pooling };
+    pool(isa, &shape, images, (input, input_pitch), (output, output_pitch));
+}
+
+/// The values that become one output pixel.
+struct Window {
+    first: *const f32,
+    rows: usize,
+    columns: usize,
+    row_step: usize,
+    column_step: usize,
+    channels: usize,
+    /// What the sum is divided by; the largest is wanted where there is none.
+    mean_of: Option<f32>,
+    output: *mut f32,
+}
+
+/// Vectors of channels taken at once, so that additions need not wait for each other.
+const WIDE: usize = 4;
+
+/// Reduces a window.
+///
+/// # Safety
+/// As for [`Simd`]; `rows` by `columns` pixels of `channels` values lie where the steps lead, and the output has as many.
+#[inline(always)]
+unsafe fn reduce<S: Simd>(w: &Window) {
+    let mut channel = 0;
+    while channel < w.channels {
+        let left = w.channels - channel;
+        // SAFETY: no more channels are taken than are left.
+        unsafe {
+            if left >= WIDE * S::LANES {
+                reduce_channels::<S, WIDE, false>(w, channel, S::LANES);
+                channel += WIDE * S::LANES;
+            } else {
+                reduce_channels::<S, 1, true>(w, channel, left.min(S::LANES));
+                channel += left.min(S::LANES);
+            }
+        }
+    }
+}
+
+/// Reduces `N` vectors of channels; the only one has `count` values where `PART`.
+///
+/// # Safety
+/// As for [`reduce`].
+#[inline(always)]
+unsafe fn reduce_channels<S: Simd, const N: usize, const PART: bool>(w: &Window, channel: usize, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut values = [S::splat(if w.mean_of.is_some() { 0.0 } else { f32::MIN }); N];
+        for y in 0..w.rows {
+            for x in 0..w.columns {
+                let from = w.first.add(y * w.row_step + x * w.column_step + channel);
+                for (v, value) in values.iter_mut().enumerate() {
+                    let from = from.add(v * S::LANES);
+                    let next = if PART { S::load_part(from, count) } else { S::load(from) };
+                    *value = if w.mean_of.is_some() { S::add(*value, next) } else { S::max(next, *value) };
+                }
+            }
+        }
+        for (v, value) in values.into_iter().enumerate() {
+            let value = w.mean_of.map_or(value, |count| S::div(value, S::splat(count)));
+            let to = w.output.add(channel + v * S::LANES);
+            if PART { S::store_part(to, value, count) } else { S::store(to, value) }
+        }
+    }
+}
+
+for_each_isa! {
+    /// See [`reduce`].
+    unsafe fn reduce_on(w: &Window) => reduce
+}

@@ -1,0 +1,219 @@
+//! A graph made ready to run: steps over one arena, whose layout is decided once. Offsets are for one image and are multiplied by the number of
+//! images, so that one plan serves every batch.
+
+mod arena;
+mod placement;
+mod run;
+mod steps;
+
+use crate::ir::{Divisor, Dtype, Graph, Kind, ValueId, Window};
+use crate::kernels::{Activation, Conv, Isa, PoolShape, Pooling};
+
+pub use run::Buffers;
+
+/// Where a value lies in the arena, for one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct View {
+    /// First element of the buffer that it lies in.
+    pub start: usize,
+    /// Elements of that buffer.
+    pub size: usize,
+    /// Its first channel within the buffer's.
+    pub channel: usize,
+    /// Channels of the buffer: elements from one pixel to the next.
+    pub pitch: usize,
+    /// Height, width, channels.
+    pub shape: [usize; 3],
+    /// Element type.
+    pub dtype: Dtype,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// An input, from tract's order into the engine's.
+    Import { input: usize, to: View },
+    /// A convolution.
+    Conv { conv: Box<Conv>, x: View, residual: Option<View>, to: View },
+    /// The largest or the average of a window.
+    Pool { shape: PoolShape, x: View, to: View, activation: Activation },
+    /// Sum of a window.
+    SumPool { window: Window, x: View, to: View, activation: Activation },
+    /// Sum of all pixels, times a factor.
+    GlobalSum { factor: f32, x: View, to: View, activation: Activation },
+    /// `x * scale + shift`.
+    ScaleShift { scale: Vec<f32>, shift: Vec<f32>, x: View, to: View, activation: Activation },
+    /// Two maps of one shape.
+    Add { x: View, y: View, to: View, activation: Activation },
+    /// Two maps of one shape.
+    Mul { x: View, y: View, to: View, activation: Activation },
+    /// A map and one factor for each channel.
+    MulChannels { x: View, y: View, to: View, activation: Activation },
+    /// A map as it is, or activated.
+    Copy { x: View, to: View, activation: Activation },
+    /// Channels in another order.
+    Shuffle { groups: usize, x: View, to: View },
+    /// Zeros around.
+    Pad { pad: [usize; 4], x: View, to: View },
+    /// An output, into tract's order.
+    Export { from: View, output: usize },
+}
+
+/// What a step is for, in reports and measurements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepInfo {
+    /// Name of the layer, or of the value that is moved.
+    pub name: String,
+    /// What kind of work it is.
+    pub kind: &'static str,
+    /// Floating-point operations for an image, by the count of the direct convolution.
+    pub flops: u64,
+}
+
+/// A network ready to run, shared by all that run it.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) infos: Vec<StepInfo>,
+    /// The processor's instructions.
+    pub(crate) isa: Isa,
+    /// Elements of one image's arena.
+    pub(crate) arena: usize,
+    /// Elements of each input and output of one image.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) outputs: Vec<usize>,
+    weight_bytes: usize,
+}
+
+impl Plan {
+    /// Lays out `graph` and packs its weights.
+    pub fn new(mut graph: Graph) -> Self {
+        let placement = placement::place(&graph);
+        let lifetimes = arena::lifetimes(&graph, &placement);
+        let (offsets, arena) = arena::offsets(&graph, &placement, &lifetimes);
+        // Each layer's plain weights go as soon as they are packed.
+        let layers = std::mem::take(&mut graph.layers);
+        let view = |value: ValueId| {
+            let (root, channel) = placement.of(value);
+            let whole = &graph.values[root];
+            View {
+                start: offsets[root],
+                size: whole.len(),
+                channel,
+                pitch: whole.channels(),
+                shape: graph.values[value].shape,
+                dtype: graph.values[value].dtype,
+            }
+        };
+        let isa = Isa::best();
+        let mut plan = Plan {
+            isa,
+            steps: Vec::new(),
+            infos: Vec::new(),
+            arena,
+            inputs: graph.inputs.iter().map(|&v| graph.values[v].len()).collect(),
+            outputs: graph.outputs.iter().map(|&v| graph.values[v].len()).collect(),
+            weight_bytes: 0,
+        };
+        for (input, &value) in graph.inputs.iter().enumerate() {
+            plan.push(Step::Import { input, to: view(value) }, &graph.values[value].name, "import", 0);
+        }
+        let export = |plan: &mut Plan, value: ValueId| {
+            for (output, _) in graph.outputs.iter().enumerate().filter(|(_, v)| **v == value) {
+                plan.push(Step::Export { from: view(value), output }, &graph.values[value].name, "export", 0);
+            }
+        };
+        graph.inputs.iter().for_each(|&v| export(&mut plan, v));
+        for layer in layers {
+            let (to, activation, flops) = (view(layer.output), layer.activation, Graph::flops(&layer));
+            let x = view(layer.inputs[0]);
+            let y = || view(*layer.inputs.get(1).unwrap_or(&layer.inputs[0]));
+            let step = match &layer.kind {
+                Kind::Conv(c) => {
+                    let conv = Box::new(Conv::new_with(c.shape, &c.weights, &c.bias, activation, c.algorithm, isa));
+                    plan.weight_bytes += conv.weight_bytes();
+                    Step::Conv { conv, x, residual: (layer.inputs.len() > 1).then(y), to }
+                }
+                Kind::MaxPool(window) => Step::Pool { shape: pool_shape(window, x.shape, Pooling::Max), x, to, activation },
+                Kind::AvgPool(window, Divisor::One) => Step::SumPool { window: *window, x, to, activation },
+                Kind::AvgPool(window, divisor) => {
+                    let [h, w, _] = x.shape;
+                    let [top, left] = window.pad;
+                    let counted = if let Divisor::Padded([ph, pw]) = divisor { [top, left, ph - h - top, pw - w - left] } else { [0; 4] };
+                    Step::Pool { shape: pool_shape(window, x.shape, Pooling::Average { counted }), x, to, activation }
+                }
+                Kind::GlobalSum(factor) => Step::GlobalSum { factor: *factor, x, to, activation },
+                Kind::ScaleShift { scale, shift } => {
+                    plan.weight_bytes += 4 * (scale.len() + shift.len());
+                    Step::ScaleShift { scale: scale.clone(), shift: shift.clone(), x, to, activation }
+                }
+                Kind::Add => Step::Add { x, y: y(), to, activation },
+                Kind::Mul => Step::Mul { x, y: y(), to, activation },
+                Kind::MulChannels => Step::MulChannels { x, y: y(), to, activation },
+                Kind::Identity => Step::Copy { x, to, activation },
+                Kind::Shuffle(groups) => Step::Shuffle { groups: *groups, x, to },
+                Kind::Pad(pad) => Step::Pad { pad: *pad, x, to },
+                // A slice is a view of what it was cut from.
+                Kind::Slice(_) => {
+                    export(&mut plan, layer.output);
+                    continue;
+                }
+                Kind::Concat => {
+                    let mut channel = 0;
+                    for &input in &layer.inputs {
+                        let channels = graph.values[input].channels();
+                        let part = View { channel: to.channel + channel, shape: graph.values[input].shape, ..to };
+                        // What was written in place is there already.
+                        if view(input) != part {
+                            plan.push(Step::Copy { x: view(input), to: part, activation }, &layer.name, "concat", 0);
+                        }
+                        channel += channels;
+                    }
+                    export(&mut plan, layer.output);
+                    continue;
+                }
+            };
+            plan.push(step, &layer.name, layer.kind.name(), flops);
+            export(&mut plan, layer.output);
+        }
+        plan
+    }
+
+    fn push(&mut self, step: Step, name: &str, kind: &'static str, flops: u64) {
+        self.steps.push(step);
+        self.infos.push(StepInfo { name: name.to_owned(), kind, flops });
+    }
+
+    /// What each step is.
+    pub fn steps(&self) -> &[StepInfo] {
+        &self.infos
+    }
+
+    /// Elements of an image of each input.
+    pub fn input_lengths(&self) -> &[usize] {
+        &self.inputs
+    }
+
+    /// Bytes of weights as packed.
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
+    /// Bytes of activations for each image that runs at once.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena * Dtype::F32.bytes()
+    }
+
+    /// Floating-point operations of an image.
+    pub fn flops(&self) -> u64 {
+        self.infos.iter().map(|i| i.flops).sum()
+    }
+}
+
+/// The window as the kernels have it: padded at the end as far as the last window reaches.
+fn pool_shape(window: &Window, [h, w, channels]: [usize; 3], pooling: Pooling) -> PoolShape {
+    let [top, left] = window.pad;
+    let (bottom, right) = (window.reach(0).saturating_sub(h + top), window.reach(1).saturating_sub(w + left));
+    let Window { kernel, stride, dilation, .. } = *window;
+    PoolShape { input: [h, w], channels, kernel, stride, dilation, pad: [top, left, bottom, right], pooling }
+}

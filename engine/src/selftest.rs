@@ -1,0 +1,233 @@
+//! Before a model runs: a layer of each kind against tract's own operators, on random input. A kernel that is wrong on some machine must not label a
+//! lake.
+
+use std::collections::BTreeMap;
+
+use tract_core::internal::*;
+use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
+use tract_core::ops::math::{add, max, min, mul};
+use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
+
+use crate::ir::{ConvLayer, Divisor, Graph, Kind, Layer, Value, Window};
+use crate::kernels::Activation;
+use crate::plan::{Buffers, Plan};
+
+/// Runs the cheapest layer of each kind.
+///
+/// # Errors
+/// What differs, by how much, from what.
+pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
+    let mut kinds: BTreeMap<String, &Layer> = BTreeMap::new();
+    for layer in &graph.layers {
+        let Some(signature) = signature(layer) else { continue };
+        let cost = |l: &Layer| Graph::flops(l) as usize + graph.values[l.output].len();
+        kinds
+            .entry(signature)
+            .and_modify(|cheapest| {
+                if cost(layer) < cost(cheapest) {
+                    *cheapest = layer
+                }
+            })
+            .or_insert(layer);
+    }
+    kinds.into_iter().try_for_each(|(kind, layer)| {
+        let difference = difference(graph, layer).map_err(|e| format!("layer {:?} ({kind}) cannot be compared: {e:#}", layer.name))?;
+        if difference <= tolerance {
+            return Ok(());
+        }
+        Err(format!(
+            "layer {:?} ({kind}) differs from tract's by {difference:.2e} of the largest value, more than {tolerance:.0e}",
+            layer.name
+        ))
+    })
+}
+
+/// Layers of one signature run the same code; `None` for what only moves values.
+fn signature(layer: &Layer) -> Option<String> {
+    let what = match &layer.kind {
+        Kind::Conv(ConvLayer { shape: s, algorithm, .. }) => format!(
+            "{algorithm:?}, {:?} by {:?}, dilated {:?}, {}, {} inputs",
+            s.kernel,
+            s.stride,
+            s.dilation,
+            if s.groups == 1 {
+                "dense"
+            } else if s.groups == s.in_channels {
+                "depthwise"
+            } else {
+                "grouped"
+            },
+            layer.inputs.len()
+        ),
+        Kind::MaxPool(w) | Kind::AvgPool(w, _) => format!("{:?} by {:?}", w.kernel, w.stride),
+        Kind::GlobalSum(_) | Kind::ScaleShift { .. } | Kind::Add | Kind::Mul | Kind::MulChannels => String::new(),
+        Kind::Identity if layer.activation != Activation::None => String::new(),
+        _ => return None,
+    };
+    Some(format!("{} {what} {:?}", layer.kind.name(), layer.activation))
+}
+
+/// Output channels that a dense convolution is tested with: whole tiles of every kernel, and a classifier of a hundred million weights costs nothing.
+const CHANNELS: usize = 128;
+/// Height and width that a convolution is tested with, if the layer's are larger: several tiles and a part of one.
+const SIZE: [usize; 2] = [14, 19];
+
+/// The layer alone. A convolution on a smaller map and with fewer output channels, for the same code runs on it in a fraction of the time.
+fn alone(graph: &Graph, layer: &Layer) -> Graph {
+    let mut made = graph.values[layer.output].clone();
+    let mut inputs: Vec<Value> = layer.inputs.iter().map(|&v| graph.values[v].clone()).collect();
+    let kind = match &layer.kind {
+        Kind::Conv(conv) => {
+            let mut shape = conv.shape;
+            for (axis, size) in SIZE.into_iter().enumerate() {
+                let reach = (shape.kernel[axis] - 1) * shape.dilation[axis] + 1;
+                shape.input[axis] = shape.input[axis].min(size.max(reach));
+            }
+            if shape.groups == 1 {
+                shape.out_channels = shape.out_channels.min(CHANNELS);
+            }
+            let weights = conv.weights[..conv.weights.len() / conv.shape.out_channels * shape.out_channels].to_vec();
+            inputs[0].shape[..2].copy_from_slice(&shape.input);
+            let [h, w] = shape.output();
+            made.shape = [h, w, shape.out_channels];
+            inputs[1..].iter_mut().for_each(|residual| residual.shape = made.shape);
+            Kind::Conv(ConvLayer { shape, weights, bias: conv.bias[..shape.out_channels].to_vec(), algorithm: conv.algorithm })
+        }
+        other => other.clone(),
+    };
+    let count = inputs.len();
+    let layer = Layer { kind, inputs: (0..count).collect(), output: count, ..layer.clone_without_weights() };
+    inputs.push(made);
+    Graph { values: inputs, layers: vec![layer], inputs: (0..count).collect(), outputs: vec![count] }
+}
+
+/// Largest difference over largest value between the engine's result and tract's.
+fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
+    let alone = alone(graph, layer);
+    let layer = &alone.layers[0];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let shape = |v: usize| alone.values[v].shape;
+    let data: Vec<Vec<f32>> = alone.inputs.iter().map(|&v| (0..alone.values[v].len()).map(|_| random.next()).collect()).collect();
+
+    let mut model = TypedModel::default();
+    let mut sources = Vec::new();
+    for (at, &value) in alone.inputs.iter().enumerate() {
+        let [h, w, c] = shape(value);
+        sources.push(model.add_source(format!("in{at}"), f32::fact([1, c, h, w]))?);
+    }
+    let output = as_tract(&mut model, layer, &sources, shape(0))?;
+    model.select_output_outlets(&[output])?;
+    let tensors = alone.inputs.iter().zip(&data).map(|(&v, values)| {
+        let [h, w, c] = shape(v);
+        Ok(Tensor::from_shape(&[1, c, h, w], values)?.into_tvalue())
+    });
+    let due = model.into_runnable()?.run(tensors.collect::<TractResult<_>>()?)?;
+    let due = due.first().context("no output")?.clone();
+    let due = due.try_as_plain_ram()?;
+    let due = due.as_slice::<f32>()?;
+
+    let mut got = vec![0.0; alone.values[layer.output].len()];
+    let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+    Plan::new(alone).run(1, &inputs, &mut [&mut got], &mut Buffers::default());
+    ensure!(due.len() == got.len(), "{} values where {} are due", got.len(), due.len());
+    let largest = due.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    // A NaN on one side only is a difference without bound.
+    let apart = |(a, b): (&f32, &f32)| if a.is_nan() == b.is_nan() { (a - b).abs() / largest } else { f32::INFINITY };
+    Ok(got.iter().zip(due).map(apart).fold(0.0, f32::max))
+}
+
+/// The layer in tract's operators.
+fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [usize; 3]) -> TractResult<OutletId> {
+    let x = inputs[0];
+    let wired = match &layer.kind {
+        Kind::Conv(conv) => {
+            let s = &conv.shape;
+            let kernel = Tensor::from_shape(&[s.out_channels, s.in_channels / s.groups, s.kernel[0], s.kernel[1]], &conv.weights)?;
+            let kernel = model.add_const("weights", kernel)?;
+            let bias = model.add_const("bias", tensor1(&conv.bias))?;
+            let mut spec = pool_spec(s.kernel, s.stride, s.dilation, s.in_channels);
+            spec.padding = PaddingSpec::Explicit(tvec!(s.pad[0], s.pad[1]), tvec!(s.pad[2], s.pad[3]));
+            spec.output_channels = s.out_channels;
+            let conv = Conv::new(spec, KernelFormat::OIHW, s.groups, None);
+            let made = model.wire_node("conv", conv, &[x, kernel, bias])?[0];
+            match inputs.get(1) {
+                Some(&residual) => model.wire_node("residual", add(), &[made, residual])?[0],
+                None => made,
+            }
+        }
+        Kind::MaxPool(w) => model.wire_node("pool", MaxPool::new(window_spec(w, None, of_x), None), &[x])?[0],
+        Kind::AvgPool(w, divisor) => {
+            let padded = if let Divisor::Padded(size) = divisor { Some(*size) } else { None };
+            let pool = SumPool::new(window_spec(w, padded, of_x), padded.is_some(), *divisor != Divisor::One);
+            model.wire_node("pool", pool, &[x])?[0]
+        }
+        Kind::GlobalSum(factor) => {
+            let sum = model.wire_node("sum", Reduce::new(tvec!(2, 3), Reducer::Sum), &[x])?[0];
+            with_scalar(model, "factor", mul(), sum, *factor)?
+        }
+        Kind::ScaleShift { scale, shift } => {
+            let of = |values: &[f32]| Tensor::from_shape(&[1, values.len(), 1, 1], values);
+            let (scale, shift) = (model.add_const("scale", of(scale)?)?, model.add_const("shift", of(shift)?)?);
+            let scaled = model.wire_node("scaled", mul(), &[x, scale])?[0];
+            model.wire_node("shifted", add(), &[scaled, shift])?[0]
+        }
+        Kind::Add => model.wire_node("sum", add(), inputs)?[0],
+        Kind::Mul | Kind::MulChannels => model.wire_node("product", mul(), inputs)?[0],
+        _ => x,
+    };
+    match layer.activation {
+        Activation::None => Ok(wired),
+        Activation::Relu => with_scalar(model, "relu", max(), wired, 0.0),
+        Activation::Clamp(low, high) => {
+            let low = with_scalar(model, "low", max(), wired, low)?;
+            with_scalar(model, "high", min(), low, high)
+        }
+        Activation::Sigmoid => Ok(model.wire_node("sigmoid", sigmoid(), &[wired])?[0]),
+        Activation::Silu => {
+            let gate = model.wire_node("sigmoid", sigmoid(), &[wired])?[0];
+            Ok(model.wire_node("silu", mul(), &[wired, gate])?[0])
+        }
+        Activation::HardSwish => Ok(model.wire_node("hard_swish", hard_swish(), &[wired])?[0]),
+    }
+}
+
+fn with_scalar(model: &mut TypedModel, name: &str, op: impl Into<Box<dyn TypedOp>>, x: OutletId, scalar: f32) -> TractResult<OutletId> {
+    let scalar = model.add_const(format!("{name}.constant"), Tensor::from_shape(&[1, 1, 1, 1], &[scalar])?)?;
+    Ok(model.wire_node(name, op, &[x, scalar])?[0])
+}
+
+fn pool_spec(kernel: [usize; 2], stride: [usize; 2], dilation: [usize; 2], channels: usize) -> PoolSpec {
+    PoolSpec::new(
+        DataFormat::NCHW,
+        kernel.as_slice().into(),
+        PaddingSpec::Valid,
+        Some(dilation.as_slice().into()),
+        Some(stride.as_slice().into()),
+        channels,
+        channels,
+    )
+}
+
+/// A window in tract's terms. Where padding is not counted, the end is padded as far as the last window reaches: that adds nothing to a sum and no
+/// candidate to a maximum.
+fn window_spec(w: &Window, padded: Option<[usize; 2]>, [height, width, channels]: [usize; 3]) -> PoolSpec {
+    let size = [height, width];
+    let after = |axis: usize| padded.map_or(w.reach(axis), |p| p[axis]).saturating_sub(size[axis] + w.pad[axis]);
+    let (before, after) = (w.pad.as_slice().into(), tvec!(after(0), after(1)));
+    let mut spec = pool_spec(w.kernel, w.stride, w.dilation, channels);
+    let rounds_up = (0..2).any(|axis| w.reach(axis) > size[axis] + w.pad[axis] + after[axis]);
+    spec.padding = PaddingSpec::ExplicitOnnxPool(before, after, rounds_up);
+    spec
+}
+
+/// Xorshift (Marsaglia, 2003), in [-1, 1).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+}
