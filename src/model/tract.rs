@@ -1,10 +1,10 @@
-//! The [`Model`] on stock tract, in 32-bit floating point.
+//! The [`Model`] on tract, with the engine's operators where it knows the layers, in 32-bit floating point.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tract_onnx::prelude::{IntoTValue, TractResult};
+use tract_onnx::prelude::{IntoTValue, TractResult, TypedModel};
 use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
 
 use super::compile::Compiled;
@@ -44,9 +44,10 @@ pub(super) struct Raw {
 }
 
 impl TractModel {
-    /// Optimises the graph and lays out how it runs.
+    /// Gives the engine what it knows of the graph, optimises the rest and lays out how it runs.
     pub fn new(compiled: Compiled, info: ModelInfo, finish: Finish) -> TractResult<Self> {
-        let plan = TypedSimplePlan::new(compiled.model.into_optimized()?)?;
+        let model = with_engine(compiled.model, &info.id);
+        let plan = TypedSimplePlan::new(model.into_optimized()?)?;
         Ok(Self { info, plan, batch: compiled.batch, finish, idle: Mutex::default() })
     }
 
@@ -110,6 +111,29 @@ impl Model for TractModel {
     fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
         let rejected = |detail: String| Rejection::new(Stage::Infer, Reason::ModelFailed, detail);
         batch.iter().map(|image| self.predict_one(image).map_err(rejected)).collect()
+    }
+}
+
+/// The model with the engine's operators, where they carry it.
+fn with_engine(model: TypedModel, id: &str) -> TypedModel {
+    match lakelens_engine::rewrite(model.clone(), &lakelens_engine::Options::default()) {
+        Ok((rewritten, report)) => {
+            // Transposing at the edges of many small parts costs more than they save.
+            if report.taken.len() < report.left.len() {
+                tracing::info!(
+                    "{id}: the engine knows {} of its nodes and leaves {}; it runs on tract alone",
+                    report.taken.len(),
+                    report.left.len()
+                );
+                return model;
+            }
+            tracing::debug!("{id}: the engine runs {} nodes and leaves {} to tract", report.taken.len(), report.left.len());
+            rewritten
+        }
+        Err(error) => {
+            tracing::warn!("{id}: the engine cannot take this graph, which runs on tract alone, and slower: {error}");
+            model
+        }
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) unsafe fn apply<S: Simd>(x: S::V, activation: Activation) -> S::V {
     unsafe {
         match activation {
             Activation::None => x,
-            Activation::Relu => S::max(x, S::splat(0.0)),
-            Activation::Clamp(low, high) => S::min(S::max(x, S::splat(low)), S::splat(high)),
+            // The value stands second, so that what is not a number stays so.
+            Activation::Relu => S::max(S::splat(0.0), x),
+            Activation::Clamp(low, high) => S::min(S::splat(high), S::max(S::splat(low), x)),
             Activation::Silu => S::div(x, S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(0.0), x)))),
             Activation::Sigmoid => S::div(S::splat(1.0), S::add(S::splat(1.0), exp::<S>(S::sub(S::splat(0.0), x)))),
             Activation::HardSwish => {

@@ -5,8 +5,12 @@ use super::{Activation, ConvArgs, ConvShape, PoolShape, Pooling};
 pub(super) fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
         Activation::None => x,
-        Activation::Relu => x.max(0.0),
-        Activation::Clamp(low, high) => x.max(low).min(high),
+        // Written so that what is not a number stays so.
+        Activation::Relu if x < 0.0 => 0.0,
+        Activation::Relu => x,
+        Activation::Clamp(low, _) if x < low => low,
+        Activation::Clamp(_, high) if x > high => high,
+        Activation::Clamp(..) => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,

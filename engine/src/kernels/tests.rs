@@ -259,16 +259,11 @@ fn what_is_not_a_number_is_not_lost() {
     }
 }
 
-/// Rectifiers take what is not a number for their lower bound, as tract's do.
+/// A rectifier that made a number of it would let a network answer where it has failed.
 #[test]
-fn rectifiers_bound_what_is_not_a_number() {
+fn no_activation_makes_a_number_of_what_is_none() {
     for isa in Isa::present() {
-        for (activation, wanted) in [(Activation::Relu, 0.0), (Activation::Clamp(0.5, 6.0), 0.5)] {
-            let mut output = [1.0; 5];
-            elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
-            assert_eq!(output, [wanted; 5]);
-        }
-        for activation in [Activation::None, Activation::Silu, Activation::Sigmoid] {
+        for activation in [Activation::None, Activation::Relu, Activation::Clamp(0.5, 6.0), Activation::Silu, Activation::Sigmoid] {
             let mut output = [1.0; 5];
             elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
             assert!(output.iter().all(|x| x.is_nan()), "{activation:?} on {isa:?}");

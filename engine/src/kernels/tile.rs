@@ -105,13 +105,13 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
         if t.bounds.0 != f32::NEG_INFINITY {
             let low = S::splat(t.bounds.0);
             for sum in sums.as_flattened_mut() {
-                *sum = S::max(*sum, low);
+                *sum = S::max(low, *sum);
             }
         }
         if t.bounds.1 != f32::INFINITY {
             let high = S::splat(t.bounds.1);
             for sum in sums.as_flattened_mut() {
-                *sum = S::min(*sum, high);
+                *sum = S::min(high, *sum);
             }
         }
         for (r, row) in sums.iter().enumerate() {
