@@ -77,8 +77,18 @@ fn ycbcr([y, cb, cr]: [&[u8]; 3], line: &mut Line) {
 
 /// Three rows to one of pixels.
 fn interleave([r, g, b]: [&[u8]; 3], out: &mut [u8]) {
-    let pixels = r.iter().zip(g).zip(b);
-    for (out, ((&r, &g), &b)) in out.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+    // Four pixels are three words; written so, few bytes are moved one by one.
+    let (fours, rest) = out.as_chunks_mut::<12>();
+    let ((r4, r), (g4, g), (b4, b)) = (r.as_chunks::<4>(), g.as_chunks::<4>(), b.as_chunks::<4>());
+    for (((out, r), g), b) in fours.iter_mut().zip(r4).zip(g4).zip(b4) {
+        let pixel = |i: usize| u32::from(r[i]) | u32::from(g[i]) << 8 | u32::from(b[i]) << 16;
+        let p = [pixel(0), pixel(1), pixel(2), pixel(3)];
+        let words = [p[0] | p[1] << 24, p[1] >> 8 | p[2] << 16, p[2] >> 16 | p[3] << 8];
+        for (out, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            *out = word.to_le_bytes();
+        }
+    }
+    for (((out, &r), &g), &b) in rest.as_chunks_mut::<3>().0.iter_mut().zip(r).zip(g).zip(b) {
         *out = [r, g, b];
     }
 }

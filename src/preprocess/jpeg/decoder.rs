@@ -226,9 +226,9 @@ impl Decoder<'_> {
                     for y in 0..v {
                         for x in 0..h {
                             let mut block = [0; 64];
-                            let more = scan::sequential(data.bits, dc, ac, &mut means[component], quant, &mut block)?;
+                            let count = scan::sequential(data.bits, dc, ac, &mut means[component], quant, &mut block)?;
                             let (out, stride) = rows.block(component, mcu * h + x, y);
-                            if more { idct::inverse(&block, out, stride) } else { idct::flat(block[0], out, stride) }
+                            idct::inverse(&block, count, out, stride);
                         }
                     }
                 }
@@ -380,7 +380,7 @@ fn reconstruct(frame: &Frame, blocks: &[Vec<Block>], quant: &[Option<[u16; 64]>]
                         *value = value.wrapping_mul(*q);
                     }
                     let (out, stride) = rows.block(i, x, y);
-                    if block[1..] == [0; 63] { idct::flat(scaled[0], out, stride) } else { idct::inverse(&scaled, out, stride) }
+                    idct::inverse(&scaled, if block[1..] == [0; 63] { 1 } else { 64 }, out, stride);
                 }
             }
         }

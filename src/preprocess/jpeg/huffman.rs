@@ -1,10 +1,10 @@
 //! Huffman tables (ITU-T T.81, Annex C and F.2.2.3).
 
-use super::bits::Bits;
+use super::bits::Reader;
 use crate::preprocess::Failure;
 
 /// Codes up to this long, with the bits of the value after them where they fit too, are found in one look.
-const LOOK: u32 = 9;
+const LOOK: u32 = 10;
 
 /// A table for decoding. Most symbols are a run of zeros (high nibble) and the size in bits of the value that follows (low nibble).
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Table {
     /// Takes a code and its value. Gives the run and the value; the value is 0 only where the symbol's size is 0. `None` where no symbol has
     /// such a code.
     #[inline(always)]
-    pub(super) fn take(&self, bits: &mut Bits) -> Option<(u32, i32)> {
+    pub(super) fn take(&self, bits: &mut Reader<'_>) -> Option<(u32, i32)> {
         bits.fill();
         let entry = self.look[bits.peek(LOOK) as usize];
         let (run, size) = if entry != 0 {
@@ -81,18 +81,18 @@ impl Table {
             }
             (run, size)
         } else {
-            let symbol = self.long(bits)?;
+            let (length, symbol) = self.long(bits.peek(16))?;
+            bits.skip(length);
             (u32::from(symbol >> 4), u32::from(symbol & 15))
         };
         Some((run, if size == 0 { 0 } else { bits.signed(size) }))
     }
 
+    /// Length and symbol of the code with which 16 bits begin, which is longer than [`LOOK`].
     #[cold]
-    fn long(&self, bits: &mut Bits) -> Option<u8> {
-        let next = bits.peek(16);
+    fn long(&self, next: u32) -> Option<(u32, u8)> {
         let length = (LOOK + 1..=16).find(|&n| next < self.end[n as usize])?;
-        bits.skip(length);
         let place = (next >> (16 - length)) as i32 + self.offset[length as usize];
-        self.symbols.get(place as usize).copied()
+        Some((length, *self.symbols.get(place as usize)?))
     }
 }

@@ -22,34 +22,37 @@ const F_2_053: i16 = fixed(2.053_119_869);
 const F_2_562: i16 = fixed(2.562_915_447);
 const F_3_072: i16 = fixed(3.072_711_026);
 
-/// A product of 16-bit numbers: written so, it is one that vector units of every x86-64 have.
+/// The sum of two products of 16-bit numbers, for which every x86-64 has an instruction.
 #[inline(always)]
-fn times(a: i16, b: i16) -> i32 {
-    i32::from(a) * i32::from(b)
+fn two(a: i16, x: i16, b: i16, y: i16) -> i32 {
+    (i32::from(a) * i32::from(x)).wrapping_add(i32::from(b) * i32::from(y))
 }
 
-/// The transform of 8 columns at a time: `SHIFT` bits are rounded away.
+/// The transform of columns, all at a time: `SHIFT` bits are rounded away. Only the first `ROWS` rows and `COLUMNS` columns are not zero.
 #[inline(always)]
-fn pass<const SHIFT: u32>(x: &Rows) -> Rows {
+fn pass<const SHIFT: u32, const ROWS: usize, const COLUMNS: usize>(x: &Rows) -> Rows {
     let mut out = [[0; 8]; 8];
-    for c in 0..8 {
+    for c in 0..COLUMNS {
         // Sums of 16 bits do not overflow with what an encoder can have written; with anything else they wrap.
-        let (x0, x1, x2, x3, x4, x5, x6, x7) = (x[0][c], x[1][c], x[2][c], x[3][c], x[4][c], x[5][c], x[6][c], x[7][c]);
-        let half = times(x2.wrapping_add(x6), F_0_541);
-        let t2 = half - times(x6, F_1_847);
-        let t3 = half + times(x2, F_0_765);
+        let at = |row: usize| if row < ROWS { x[row][c] } else { 0 };
+        let (x0, x1, x2, x3, x4, x5, x6, x7) = (at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
+        let t2 = two(x2, F_0_541, x6, F_0_541 - F_1_847);
+        let t3 = two(x2, F_0_541 + F_0_765, x6, F_0_541);
         let t0 = i32::from(x0.wrapping_add(x4)) << 13;
         let t1 = i32::from(x0.wrapping_sub(x4)) << 13;
-        let rounding = 1 << (SHIFT - 1);
-        let even = [t0 + t3 + rounding, t1 + t2 + rounding, t1 - t2 + rounding, t0 - t3 + rounding];
+        let half = 1 << (SHIFT - 1);
+        let (t0, t1) = (t0 + half, t1 + half);
+        let even = [t0.wrapping_add(t3), t1.wrapping_add(t2), t1.wrapping_sub(t2), t0.wrapping_sub(t3)];
 
         let (z3, z4) = (x7.wrapping_add(x3), x5.wrapping_add(x1));
-        let z5 = times(z3.wrapping_add(z4), F_1_175);
-        let z1 = times(x7.wrapping_add(x1), F_0_899);
-        let z2 = times(x5.wrapping_add(x3), F_2_562);
-        let z3 = z5 - times(z3, F_1_961);
-        let z4 = z5 - times(z4, F_0_390);
-        let odd = [times(x1, F_1_501) - z1 + z4, times(x3, F_3_072) - z2 + z3, times(x5, F_2_053) - z2 + z4, times(x7, F_0_298) - z1 + z3];
+        let z5 = two(z3, F_1_175 - F_1_961, z4, F_1_175);
+        let z6 = two(z3, F_1_175, z4, F_1_175 - F_0_390);
+        let odd = [
+            two(x1, F_1_501 - F_0_899, x7, -F_0_899).wrapping_add(z6),
+            two(x3, F_3_072 - F_2_562, x5, -F_2_562).wrapping_add(z5),
+            two(x5, F_2_053 - F_2_562, x3, -F_2_562).wrapping_add(z6),
+            two(x7, F_0_298 - F_0_899, x1, -F_0_899).wrapping_add(z5),
+        ];
         for i in 0..4 {
             out[i][c] = narrow((even[i].wrapping_add(odd[i])) >> SHIFT);
             out[7 - i][c] = narrow((even[i].wrapping_sub(odd[i])) >> SHIFT);
@@ -74,12 +77,23 @@ fn transposed(x: &Rows) -> Rows {
     out
 }
 
-/// `block`: dequantised coefficients, rows of frequencies. `out`: 8 rows of samples, `stride` bytes apart.
-pub(super) fn inverse(block: &[i16; 64], out: &mut [u8], stride: usize) {
+/// `block`: dequantised coefficients, rows of frequencies; of them the first `count` in zigzag order, 1 or more, may be other than 0. `out`: 8
+/// rows of samples, `stride` bytes apart.
+pub(super) fn inverse(block: &[i16; 64], count: usize, out: &mut [u8], stride: usize) {
+    match count {
+        1 => flat(block[0], out, stride),
+        // None is beyond the fourth row and column.
+        2..=10 => transform::<4>(block, out, stride),
+        _ => transform::<8>(block, out, stride),
+    }
+}
+
+#[inline(never)]
+fn transform<const SIDE: usize>(block: &[i16; 64], out: &mut [u8], stride: usize) {
     let (rows, _) = block.as_chunks::<8>();
     let mut x = [[0; 8]; 8];
     x.copy_from_slice(rows);
-    let x = pass::<18>(&transposed(&pass::<11>(&x)));
+    let x = pass::<18, SIDE, 8>(&transposed(&pass::<11, SIDE, SIDE>(&x)));
     let x = transposed(&x);
     for (samples, row) in out.chunks_mut(stride).zip(&x) {
         let samples: &mut [u8] = &mut samples[..8];
@@ -89,9 +103,9 @@ pub(super) fn inverse(block: &[i16; 64], out: &mut [u8], stride: usize) {
     }
 }
 
-/// What [`inverse`] gives for a block that has nothing but a mean.
-pub(super) fn flat(dc: i16, out: &mut [u8], stride: usize) {
-    let sample = (((i32::from(dc) + 4) >> 3) + 128).clamp(0, 255) as u8;
+/// A block that has nothing but a mean.
+fn flat(dc: i16, out: &mut [u8], stride: usize) {
+    let sample = (((i32::from(dc << 2) + 16) >> 5) + 128).clamp(0, 255) as u8;
     for samples in out.chunks_mut(stride).take(8) {
         samples[..8].fill(sample);
     }

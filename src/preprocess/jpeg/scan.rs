@@ -1,6 +1,6 @@
 //! Entropy decoding: sequential (ITU-T T.81, F.2) and progressive (G.2).
 
-use super::bits::Bits;
+use super::bits::{Bits, Reader};
 use super::header::{Component, Scan};
 use super::huffman::Table;
 use crate::preprocess::Failure;
@@ -21,8 +21,8 @@ fn too_many() -> Failure {
     Failure::corrupt("the JPEG's entropy-coded data is damaged: a block has more than 64 coefficients")
 }
 
-/// Reads a sequential block and multiplies by the quantisation table, which is in zigzag order. `block` must be zero. Gives whether any
-/// coefficient but the first is there.
+/// Reads a sequential block and multiplies by the quantisation table, which is in zigzag order. `block` must be zero. Gives how many
+/// coefficients, in that order, may be other than 0.
 #[inline(always)]
 pub(super) fn sequential(
     bits: &mut Bits,
@@ -31,13 +31,14 @@ pub(super) fn sequential(
     mean: &mut i32,
     quant: &[u16; 64],
     block: &mut Block,
-) -> Result<bool, Failure> {
-    let (_, difference) = dc.take(bits).ok_or_else(no_such_code)?;
+) -> Result<usize, Failure> {
+    let mut reader = bits.reader();
+    let (_, difference) = dc.take(&mut reader).ok_or_else(no_such_code)?;
     *mean = mean.wrapping_add(difference);
     block[0] = (*mean as i16).wrapping_mul(quant[0] as i16);
     let mut k = 1;
     while k < 64 {
-        let (run, value) = ac.take(bits).ok_or_else(no_such_code)?;
+        let (run, value) = ac.take(&mut reader).ok_or_else(no_such_code)?;
         if value == 0 {
             if run != 15 {
                 break;
@@ -52,12 +53,17 @@ pub(super) fn sequential(
         block[usize::from(ZIGZAG[k] & 63)] = (value as i16).wrapping_mul(quant[k] as i16);
         k += 1;
     }
-    Ok(k > 1)
+    let place = reader.place();
+    bits.resume(place);
+    Ok(k.min(64))
 }
 
 /// The first scan of the first coefficient.
 pub(super) fn first_dc(bits: &mut Bits, dc: &Table, mean: &mut i32, low: u32, block: &mut Block) -> Result<(), Failure> {
-    let (_, difference) = dc.take(bits).ok_or_else(no_such_code)?;
+    let mut reader = bits.reader();
+    let (_, difference) = dc.take(&mut reader).ok_or_else(no_such_code)?;
+    let place = reader.place();
+    bits.resume(place);
     *mean = mean.wrapping_add(difference);
     block[0] = (*mean << low) as i16;
     Ok(())
@@ -65,7 +71,10 @@ pub(super) fn first_dc(bits: &mut Bits, dc: &Table, mean: &mut i32, low: u32, bl
 
 /// A later one: one bit more.
 pub(super) fn later_dc(bits: &mut Bits, low: u32, block: &mut Block) {
-    block[0] |= (bits.take(1) << low) as i16;
+    let mut reader = bits.reader();
+    block[0] |= (reader.take(1) << low) as i16;
+    let place = reader.place();
+    bits.resume(place);
 }
 
 /// The first scan of other coefficients. `blank`: how many blocks from this one on have nothing.
@@ -74,12 +83,13 @@ pub(super) fn first_ac(bits: &mut Bits, ac: &Table, scan: &Scan, blank: &mut u32
         *blank -= 1;
         return Ok(());
     }
+    let mut reader = bits.reader();
     let mut k = scan.first;
     while k <= scan.last {
-        let (run, value) = ac.take(bits).ok_or_else(no_such_code)?;
+        let (run, value) = ac.take(&mut reader).ok_or_else(no_such_code)?;
         if value == 0 {
             if run != 15 {
-                *blank = (1 << run) - 1 + bits.take(run);
+                *blank = (1 << run) - 1 + reader.take(run);
                 break;
             }
             k += 16;
@@ -92,6 +102,8 @@ pub(super) fn first_ac(bits: &mut Bits, ac: &Table, scan: &Scan, blank: &mut u32
         block[usize::from(ZIGZAG[k] & 63)] = (value << scan.low) as i16;
         k += 1;
     }
+    let place = reader.place();
+    bits.resume(place);
     Ok(())
 }
 
@@ -99,27 +111,28 @@ pub(super) fn first_ac(bits: &mut Bits, ac: &Table, scan: &Scan, blank: &mut u32
 pub(super) fn later_ac(bits: &mut Bits, ac: &Table, scan: &Scan, blank: &mut u32, block: &mut Block) -> Result<(), Failure> {
     let one = 1_i16 << scan.low;
     // Gives whether the coefficient was 0.
-    let refine = |bits: &mut Bits, coefficient: &mut i16| {
+    let refine = |reader: &mut Reader<'_>, coefficient: &mut i16| {
         if *coefficient == 0 {
             return true;
         }
-        if bits.take(1) == 1 && *coefficient & one == 0 {
+        if reader.take(1) == 1 && *coefficient & one == 0 {
             *coefficient = coefficient.wrapping_add(if *coefficient > 0 { one } else { -one });
         }
         false
     };
+    let mut reader = bits.reader();
     let mut k = scan.first;
     while *blank == 0 && k <= scan.last {
-        let (mut run, value) = ac.take(bits).ok_or_else(no_such_code)?;
+        let (mut run, value) = ac.take(&mut reader).ok_or_else(no_such_code)?;
         if value == 0 && run != 15 {
-            *blank = (1 << run) + bits.take(run);
+            *blank = (1 << run) + reader.take(run);
             break;
         }
         if value.abs() > 1 {
             return Err(no_such_code());
         }
         while k <= scan.last {
-            if refine(bits, &mut block[usize::from(ZIGZAG[k] & 63)]) {
+            if refine(&mut reader, &mut block[usize::from(ZIGZAG[k] & 63)]) {
                 if run == 0 {
                     break;
                 }
@@ -138,9 +151,11 @@ pub(super) fn later_ac(bits: &mut Bits, ac: &Table, scan: &Scan, blank: &mut u32
     if *blank > 0 {
         *blank -= 1;
         for &at in &ZIGZAG[k.min(64)..(scan.last + 1).max(k.min(64))] {
-            refine(bits, &mut block[usize::from(at & 63)]);
+            refine(&mut reader, &mut block[usize::from(at & 63)]);
         }
     }
+    let place = reader.place();
+    bits.resume(place);
     Ok(())
 }
 
