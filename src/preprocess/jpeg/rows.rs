@@ -51,7 +51,7 @@ impl Plane {
             upsample::across(row, &mut scaled);
         } else {
             // Beyond the first and last row the same row is seen again.
-            let upper = y % 2 == 0;
+            let upper = y.is_multiple_of(2);
             let far = if upper { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
             let far = self.row(far, first);
             if across == 1 {
