@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -157,8 +158,14 @@ fn push(bits: &mut Vec<bool>, value: u32, length: u32) {
     bits.extend((0..length).rev().map(|i| value >> i & 1 == 1));
 }
 
+/// Cases for a property: few when committed, as many as `LAKELENS_FUZZ_CASES` says by hand.
+fn fuzz(few: u32) -> ProptestConfig {
+    let cases = std::env::var("LAKELENS_FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(few);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(fuzz(500))]
 
     #[test]
     fn the_inverse_dct_is_the_dcts_inverse(
@@ -286,8 +293,8 @@ proptest! {
         which in any::<prop::sample::Index>(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![Just(0), Just(255), Just(1), any::<u8>()], any::<bool>()), 1..10)
     ) {
-        let files = cases();
-        let (_, file) = &files[which.index(files.len())];
+        static FILES: LazyLock<Vec<(Case, Vec<u8>)>> = LazyLock::new(cases);
+        let (_, file) = &FILES[which.index(FILES.len())];
         let mut file = file.clone();
         for (at, value, early) in edits {
             let length = if early { file.len().min(700) } else { file.len() };
