@@ -12,7 +12,9 @@
 //! - TIFF is turned as its orientation tag says, always; the other formats only if asked (`decode.exif`), as torchvision's users do not.
 //! - 16-bit colour keeps its high byte. **16-bit grey does too, and here Pillow is not followed**: it clips at 255, by which nearly every 16-bit
 //!   picture becomes white. 32-bit integers and floating point (TIFF) are clipped to 0..=255, as Pillow does it, for want of a scale.
-//! - YCbCr JPEG and lossy WebP differ by rounding: decoders agree to a few levels a pixel and no better.
+//! - JPEG is the same to the bit. Two kinds of file that no camera writes are not: with coefficients beyond what 8-bit samples can give, and
+//!   progressive ones that leave coefficients out for good, which libjpeg smooths.
+//! - Lossy WebP differs by rounding, a few levels a pixel.
 //!
 //! A truncated file is an error, as with Pillow; so is a JPEG without its end marker. Stricter than Pillow: entropy-coded JPEG data that cannot be
 //! decoded (Pillow goes on with noise), a PNG chunk whose checksum is wrong, and a PNG without the beginning of its end chunk. Not supported, though
