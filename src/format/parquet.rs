@@ -53,6 +53,13 @@ pub struct RecordFile<W: Write + Send> {
     count: u64,
 }
 
+impl RecordFile<Vec<u8>> {
+    /// Takes the bytes that are encoded so far, to be appended to those taken before.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.inner_mut())
+    }
+}
+
 impl<W: Write + Send> RecordFile<W> {
     /// Begins a file; `facts` go into its metadata beside `lakelens.schema` and `lakelens.space`.
     pub fn new(out: W, kind: &FileKind, facts: &[(&str, String)]) -> Result<Self> {

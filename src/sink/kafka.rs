@@ -12,12 +12,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
+use super::unflushed::Unflushed;
 use super::{Flush, Sink};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage};
 pub use dead_letters::KafkaDeadLetters;
-use producer::{Outgoing, Producer, Unflushed, encoded_size};
+use producer::{Outgoing, Producer, encoded_size};
 
 /// Which parts of a record a topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
