@@ -308,3 +308,7 @@ impl Sink for JournalSink {
         self.flush(Flush::All).await
     }
 }
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -237,3 +237,7 @@ fn entry(index: &mut File, number: u64) -> std::io::Result<(i64, u64, u64)> {
     };
     Ok((part(0).cast_signed(), part(1), part(2)))
 }
+
+#[cfg(test)]
+#[path = "jsonl_tests.rs"]
+mod tests;

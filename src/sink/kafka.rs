@@ -1,5 +1,7 @@
 //! The Kafka sinks: records to one topic or two, rejections to a dead-letter topic.
 
+#[cfg(test)]
+mod conforms;
 mod dead_letters;
 mod producer;
 #[cfg(test)]

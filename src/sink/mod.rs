@@ -1,5 +1,7 @@
 //! Where records, rejections and tombstones go.
 
+#[cfg(test)]
+mod conformance;
 mod journal;
 mod jsonl;
 pub mod kafka;

@@ -147,3 +147,7 @@ impl Sink for ParquetSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "parquet_tests.rs"]
+mod tests;

@@ -189,3 +189,7 @@ async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(St
         Err(error) => Err(chain(&error)),
     }
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+pub(crate) mod tests;
