@@ -44,7 +44,7 @@ pub(super) trait Destination: Send + Sync {
 
 /// How an item ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(crate) enum What {
     Record,
     Rejected,
     Skipped,
@@ -121,7 +121,8 @@ impl Lane {
 
 struct Worker<'a> {
     destination: &'a dyn Destination,
-    sink: Box<dyn Sink>,
+    /// `None` while the worker is dead.
+    sink: Option<Box<dyn Sink>>,
     lanes: Vec<Lane>,
 }
 
@@ -137,18 +138,19 @@ impl<'a> Worker<'a> {
             }
             Lane { partition: Partition::new("refs", number as i32), items, handed: 0, committed: 0, begins: 0 }
         });
-        let mut worker = Self { destination, sink: destination.start().await, lanes: lanes.collect() };
+        let mut worker = Self { destination, sink: Some(destination.start().await), lanes: lanes.collect() };
         worker.begin().await;
         worker
     }
 
     async fn begin(&mut self) {
+        let sink = self.sink.as_mut().unwrap();
         for lane in &mut self.lanes {
             let next = self.destination.goes_on_at(lane.committed);
             lane.committed = next;
             lane.go_on_at(next);
-            self.sink.begin(&lane.partition, next).await.unwrap();
-            assert_eq!(self.sink.held(&lane.partition), None, "nothing is held of an assignment that begins");
+            sink.begin(&lane.partition, next).await.unwrap();
+            assert_eq!(sink.held(&lane.partition), None, "nothing is held of an assignment that begins");
         }
     }
 
@@ -157,12 +159,13 @@ impl<'a> Worker<'a> {
             self.step(step).await;
         }
         self.write(0, usize::MAX).await;
-        self.sink.flush(Flush::All).await.unwrap();
+        self.step(&Step::Flush(Flush::All)).await;
         for number in 0..self.lanes.len() {
             self.write(number, usize::MAX).await;
         }
+        let sink = self.sink.as_mut().unwrap();
         for lane in &self.lanes {
-            self.sink.release(&lane.partition).await.unwrap();
+            sink.release(&lane.partition).await.unwrap();
         }
         self.commit().await;
         for lane in &self.lanes {
@@ -190,28 +193,47 @@ impl<'a> Worker<'a> {
         match *step {
             Step::Write(number, count) => self.write(number, count).await,
             Step::Flush(how) => {
-                self.sink.flush(how).await.unwrap();
-                for lane in self.lanes.iter().filter(|_| how == Flush::All) {
-                    assert_eq!(self.sink.held(&lane.partition), None, "nothing is held after everything was flushed");
+                self.sink().flush(how).await.unwrap();
+                if how == Flush::All {
+                    self.flushed().await;
                 }
             }
             Step::Release(number) => {
                 let number = number % self.lanes.len();
-                let lane = &mut self.lanes[number];
-                self.sink.release(&lane.partition).await.unwrap();
-                assert_eq!(self.sink.held(&lane.partition), None, "nothing is held of a partition that is gone");
+                let (lane, sink) = (&mut self.lanes[number], self.sink.as_mut().unwrap());
+                sink.release(&lane.partition).await.unwrap();
+                assert_eq!(sink.held(&lane.partition), None, "nothing is held of a partition that is gone");
                 lane.committed = lane.commit_point(None);
                 lane.go_on_at(lane.committed);
-                self.sink.begin(&lane.partition, lane.committed).await.unwrap();
+                sink.begin(&lane.partition, lane.committed).await.unwrap();
             }
             Step::Commit => self.commit().await,
             Step::Crash => {
                 // What was durable when it was committed is there though the sink is gone.
-                self.sink = self.destination.start().await;
+                self.sink = None;
                 self.check().await;
+                self.sink = Some(self.destination.start().await);
                 self.begin().await;
             }
         }
+    }
+
+    async fn flushed(&mut self) {
+        for number in 0..self.lanes.len() {
+            let partition = self.lanes[number].partition.clone();
+            assert_eq!(self.sink().held(&partition), None, "nothing is held after everything was flushed");
+            let lane = &mut self.lanes[number];
+            if lane.handed > 0 && !lane.items[lane.handed - 1].2 {
+                lane.committed = lane.commit_point(None);
+                lane.go_on_at(lane.committed);
+                let next = lane.committed;
+                self.sink().begin(&partition, next).await.unwrap();
+            }
+        }
+    }
+
+    fn sink(&mut self) -> &mut dyn Sink {
+        &mut **self.sink.as_mut().unwrap()
     }
 
     /// Hands over items of one partition mixed with those of the next.
@@ -228,14 +250,15 @@ impl<'a> Worker<'a> {
             lane.handed = until;
         }
         for delivery in &deliveries {
-            self.sink.check(delivery).unwrap();
+            self.sink().check(delivery).unwrap();
         }
-        self.sink.write(&deliveries).await.unwrap();
+        self.sink().write(&deliveries).await.unwrap();
     }
 
     async fn commit(&mut self) {
+        let sink = self.sink.as_ref().unwrap();
         for lane in &mut self.lanes {
-            lane.committed = lane.commit_point(self.sink.held(&lane.partition));
+            lane.committed = lane.commit_point(sink.held(&lane.partition));
         }
     }
 
@@ -259,7 +282,7 @@ impl<'a> Worker<'a> {
 }
 
 /// An item at its end. Its record and its rejection say where it stood; every fifth offset begins another space.
-pub(super) fn delivery(position: Position, last: bool, what: What) -> Delivery {
+pub(crate) fn delivery(position: Position, last: bool, what: What) -> Delivery {
     let outcome = match what {
         What::Record => Outcome::Record(Box::new(record(&position))),
         What::Rejected => Outcome::Rejected(Rejection::new(Stage::Fetch, Reason::NotFound, "there is no such key")),
@@ -269,7 +292,7 @@ pub(super) fn delivery(position: Position, last: bool, what: What) -> Delivery {
     deliver(position, last, outcome)
 }
 
-pub(super) fn deliver(position: Position, last: bool, outcome: Outcome) -> Delivery {
+pub(crate) fn deliver(position: Position, last: bool, outcome: Outcome) -> Delivery {
     let message = Message {
         partition: position.partition.clone(),
         offset: position.offset,

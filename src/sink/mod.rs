@@ -1,7 +1,7 @@
 //! Where records, rejections and tombstones go.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod journal;
 mod jsonl;
 pub mod kafka;
@@ -24,7 +24,8 @@ pub use parquet::ParquetSink;
 pub enum Flush {
     /// What can be made durable without breaking off something that is better kept open (a Parquet file that is not full yet).
     Ready,
-    /// Everything: the worker is draining, or the ledger is about to be closed.
+    /// Everything: the worker is draining, or the ledger is about to be closed. What follows of a partition that it met amid a message begins at that
+    /// message again.
     All,
 }
 

@@ -35,6 +35,8 @@ struct Lane {
     next: i64,
     /// Items of the message at `next` were seen already, and more are to come.
     within: bool,
+    /// Where the last file began that was closed.
+    closed: Option<i64>,
 }
 
 /// Records as Parquet files.
@@ -56,16 +58,16 @@ impl ParquetSink {
         let kind = FileKind::of(record);
         let span = i64::try_from(self.config.span).unwrap_or(i64::MAX);
         let lane = self.lanes.entry(partition.clone()).or_default();
-        if let Some(open) = lane.open.as_ref().filter(|open| open.kind != kind || offset >= open.first.saturating_add(span)) {
-            if open.first == offset {
-                // Both files would have the same name.
-                return Err(Error::failed(format!("the message at {partition}@{offset} has records of two spaces; this is a bug")));
-            }
+        if lane.open.as_ref().is_some_and(|open| open.kind != kind || offset >= open.first.saturating_add(span)) {
             self.close(partition, offset).await?;
         }
         let lane = self.lanes.entry(partition.clone()).or_default();
         let open = match &mut lane.open {
             Some(open) => open,
+            // The one would take the other's place.
+            None if lane.closed == Some(offset) => {
+                return Err(Error::failed(format!("two files of {partition} begin with the message at offset {offset}; this is a bug")));
+            }
             none => {
                 let temporary = self.place.temporary().await?;
                 let file = temporary.reopen().context("cannot open a temporary file")?;
@@ -81,8 +83,10 @@ impl ParquetSink {
 
     /// Closes the partition's file, which covers the offsets below `end`, and puts it at its place.
     async fn close(&mut self, partition: &Partition, end: i64) -> Result<()> {
-        let Some(open) = self.lanes.get_mut(partition).and_then(|lane| lane.open.take()) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(partition) else { return Ok(()) };
+        let Some(open) = lane.open.take() else { return Ok(()) };
         let Open { first, mut rows, mut file, temporary, .. } = open;
+        lane.closed = Some(first);
         rows.fact("lakelens.end", end.to_string());
         file.append(&rows.finish()?).await?;
         file.sync()?;
@@ -135,7 +139,7 @@ impl Sink for ParquetSink {
 
     async fn begin(&mut self, partition: &Partition, next_offset: i64) -> Result<()> {
         // A file that is not closed goes with its temporary name.
-        self.lanes.insert(partition.clone(), Lane { open: None, next: next_offset, within: false });
+        self.lanes.insert(partition.clone(), Lane { open: None, next: next_offset, within: false, closed: None });
         Ok(())
     }
 

@@ -307,12 +307,14 @@ async fn columns_are_what_the_contract_says() {
 }
 
 #[tokio::test]
-async fn an_embedding_of_no_values_is_no_reason_to_stop() {
+async fn a_foreign_record_of_odd_numbers_is_no_reason_to_stop() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = begun(folder.path(), 1000, LONG, 0).await;
-    let mut empty = record(&at(0, 0));
-    empty.embedding = Some(Vec::new());
-    sink.write(&[deliver(at(0, 0), true, Outcome::Record(Box::new(empty)))]).await.unwrap();
+    let mut odd = record(&at(0, 0));
+    odd.embedding = Some(Vec::new());
+    (odd.width, odd.height, odd.bytes) = (u32::MAX, u32::MAX, u64::MAX);
+    (odd.processed_at, odd.event_time) = ("yesterday".into(), Some(String::new()));
+    sink.write(&[deliver(at(0, 0), true, Outcome::Record(Box::new(odd)))]).await.unwrap();
     sink.flush(Flush::All).await.unwrap();
     assert_eq!(positions(&files(folder.path())[0]).len(), 1);
 }

@@ -146,3 +146,7 @@ async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: 
 fn held(sinks: &[Box<dyn Sink>], partition: &Partition) -> Option<i64> {
     sinks.iter().filter_map(|sink| sink.held(partition)).min()
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;
