@@ -13,6 +13,8 @@ pub struct Item {
     pub position: Position,
     /// What it asks for.
     pub parsed: ParsedItem,
+    /// Whether no further item of the message follows.
+    pub last: bool,
 }
 
 impl Item {

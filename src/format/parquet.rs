@@ -38,9 +38,10 @@ pub struct FileKind {
 }
 
 impl FileKind {
-    /// The kind of file that `record` goes into.
+    /// The kind of file that `record` goes into. An embedding of no values, which a foreign record may have, is none: there is no column of them.
     pub fn of(record: &Record) -> Self {
-        Self { space: record.space.clone(), embedding_dim: record.embedding.as_ref().map(|e| e.len() as u32) }
+        let dim = record.embedding.as_ref().map(|e| e.len() as u32);
+        Self { space: record.space.clone(), embedding_dim: dim.filter(|dim| *dim > 0) }
     }
 }
 
@@ -51,6 +52,13 @@ pub struct RecordFile<W: Write + Send> {
     dim: Option<u32>,
     rows: Vec<Record>,
     count: u64,
+}
+
+impl RecordFile<Vec<u8>> {
+    /// Takes the bytes that are encoded so far, to be appended to those taken before.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.inner_mut())
+    }
 }
 
 impl<W: Write + Send> RecordFile<W> {
@@ -193,10 +201,11 @@ fn columns(rows: &[Record], dim: Option<u32>) -> Result<Vec<ArrayRef>, ArrowErro
         tags(rows)?,
         text(&|r| r.etag.clone()),
         text(&|r| r.version.clone()),
-        long(&|r| i64::try_from(r.bytes).ok()),
+        // Foreign records may say anything; a column without nulls must have a value all the same.
+        long(&|r| Some(i64::try_from(r.bytes).unwrap_or(i64::MAX))),
         plain(&|r| &r.format),
-        int(&|r| i32::try_from(r.width).ok()),
-        int(&|r| i32::try_from(r.height).ok()),
+        int(&|r| Some(i32::try_from(r.width).unwrap_or(i32::MAX))),
+        int(&|r| Some(i32::try_from(r.height).unwrap_or(i32::MAX))),
         plain(&|r| &r.sha256),
         labels(rows),
         heads(rows)?,

@@ -1,17 +1,20 @@
-//! The output of `lakelens label`: one JSONL file, one Parquet file, or JSONL on stdout.
+//! The output of `lakelens label`: one JSONL file, one Parquet file, or JSONL on stdout or into a pipe.
 //!
 //! A Parquet file cannot be read before its footer is written, so records go to a JSONL journal beside it first (`FILE.parquet.journal`), which a
 //! run that was interrupted goes on from with `--resume`; the last step turns the journal into the file.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::room::{Appender, cannot_write};
+use super::unflushed::Unflushed;
 use super::{Flush, Sink};
 use crate::config::Encoding;
 use crate::flow::{Delivery, Outcome, Partition, Rejection, SourceRef};
@@ -27,8 +30,13 @@ pub struct Journal {
 
 enum Target {
     Stdout,
+    /// A FIFO or a device: it is there before, and what goes into it cannot be read back.
+    Stream(PathBuf),
     Jsonl(PathBuf),
-    Parquet { out: PathBuf, journal: PathBuf },
+    Parquet {
+        out: PathBuf,
+        journal: PathBuf,
+    },
 }
 
 impl Journal {
@@ -38,12 +46,16 @@ impl Journal {
         let path = PathBuf::from(out);
         let target = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             _ if out == "-" => Target::Stdout,
+            Some("parquet") if is_stream(&path) => {
+                return Err(Error::config(format!("--out {out}: a Parquet file cannot be written into a pipe or a device; give a file")));
+            }
+            _ if is_stream(&path) => Target::Stream(path),
             Some("jsonl" | "ndjson" | "json") => Target::Jsonl(path),
             Some("parquet") => Target::Parquet { journal: beside(&path, "journal"), out: path },
             _ => return Err(Error::config(format!("--out {out}: end it in .jsonl or .parquet, or give - for stdout"))),
         };
-        if resume && matches!(target, Target::Stdout) {
-            return Err(Error::config("--resume needs --out FILE: what went to stdout cannot be read back"));
+        if resume && target.journal().is_none() {
+            return Err(Error::config("--resume needs --out FILE: what went to stdout or into a pipe cannot be read back"));
         }
         if let Target::Parquet { out, .. } = &target
             && out.exists()
@@ -78,18 +90,23 @@ impl Journal {
 
     /// The sink that writes it.
     pub fn sink(&self) -> Result<JournalSink> {
-        let append = |path: &Path| -> Result<BufWriter<File>> {
-            if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-                std::fs::create_dir_all(folder).context(format!("cannot make the folder {}", folder.display()))?;
+        let (records, rejections) = match &self.target {
+            Target::Stdout => {
+                let stdout = std::io::stdout().as_fd().try_clone_to_owned().context("cannot write to stdout")?;
+                (Output::new(Path::new("stdout"), stdout.into())?, None)
             }
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            Ok(BufWriter::new(file.context(format!("cannot write to {}", path.display()))?))
+            Target::Stream(path) => {
+                let file = OpenOptions::new().write(true).open(path).map_err(|error| cannot_write(path, &error))?;
+                (Output::new(path, file)?, None)
+            }
+            Target::Jsonl(path) | Target::Parquet { journal: path, .. } => {
+                if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                    std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+                }
+                (Output::append(path)?, Some(Lazy { path: rejected(path), output: None }))
+            }
         };
-        let (records, rejections): (Box<dyn Write + Send>, _) = match self.target.journal() {
-            None => (Box::new(BufWriter::new(std::io::stdout())), None),
-            Some(path) => (Box::new(append(path)?), Some(Lazy::new(rejected(path)))),
-        };
-        Ok(JournalSink { records, rejections, buffer: Vec::new() })
+        Ok(JournalSink { records, rejections, unflushed: Unflushed::default() })
     }
 
     /// The run is complete: makes the Parquet file, if that is what was asked for.
@@ -108,10 +125,14 @@ impl Journal {
 impl Target {
     fn journal(&self) -> Option<&Path> {
         match self {
-            Self::Stdout => None,
+            Self::Stdout | Self::Stream(_) => None,
             Self::Jsonl(path) | Self::Parquet { journal: path, .. } => Some(path),
         }
     }
+}
+
+fn is_stream(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {
@@ -167,37 +188,67 @@ fn cut_back(path: &Path) -> Result<HashSet<(String, String)>> {
     Ok(done)
 }
 
+/// Bytes that are gathered before they are written.
+const BUFFER: usize = 1 << 16;
+
+/// A file, or a stream.
+struct Output {
+    out: Appender,
+    pending: Vec<u8>,
+    /// A file on a disk; what goes into a stream is on its way when it is written.
+    durable: bool,
+}
+
+impl Output {
+    fn new(path: &Path, file: File) -> Result<Self> {
+        let durable = file.metadata().map_err(|error| cannot_write(path, &error))?.is_file();
+        let out = if durable { Appender::new(path, file) } else { Appender::stream(path, file) };
+        Ok(Self { out, pending: Vec::new(), durable })
+    }
+
+    fn append(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        Self::new(path, file.map_err(|error| cannot_write(path, &error))?)
+    }
+
+    async fn line_ended(&mut self) -> Result<()> {
+        self.pending.push(b'\n');
+        if self.pending.len() >= BUFFER { self.write().await } else { Ok(()) }
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        self.out.append(&self.pending).await?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    async fn flush(&mut self, how: Flush) -> Result<()> {
+        self.write().await?;
+        if how == Flush::All && self.durable { self.out.sync() } else { Ok(()) }
+    }
+}
+
 /// A file that appears with its first line.
 struct Lazy {
     path: PathBuf,
-    file: Option<BufWriter<File>>,
+    output: Option<Output>,
 }
 
 impl Lazy {
-    fn new(path: PathBuf) -> Self {
-        Self { path, file: None }
-    }
-
-    fn get(&mut self) -> Result<&mut BufWriter<File>> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => BufWriter::new(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&self.path)
-                    .context(format!("cannot write to {}", self.path.display()))?,
-            ),
+    fn get(&mut self) -> Result<&mut Output> {
+        let output = match self.output.take() {
+            Some(output) => output,
+            None => Output::append(&self.path)?,
         };
-        Ok(self.file.insert(file))
+        Ok(self.output.insert(output))
     }
 }
 
-/// Writes records as JSONL, rejections to a file beside; on stdout both, told apart by their `schema`.
+/// Writes records as JSONL, rejections to a file beside; into a stream both, told apart by their `schema`.
 pub struct JournalSink {
-    records: Box<dyn Write + Send>,
+    records: Output,
     rejections: Option<Lazy>,
-    buffer: Vec<u8>,
+    unflushed: Unflushed,
 }
 
 #[async_trait]
@@ -212,52 +263,52 @@ impl Sink for JournalSink {
 
     async fn write(&mut self, deliveries: &[Delivery]) -> Result<()> {
         for delivery in deliveries {
-            self.buffer.clear();
-            match &delivery.outcome {
+            let output = match &delivery.outcome {
                 Outcome::Record(record) => {
-                    json::record(record, &JsonForm::whole(Encoding::Array), &mut self.buffer);
-                    self.buffer.push(b'\n');
-                    written(self.records.write_all(&self.buffer))?;
+                    json::record(record, &JsonForm::whole(Encoding::Array), &mut self.records.pending);
+                    &mut self.records
                 }
                 Outcome::Rejected(rejection) => {
-                    json::rejection(&delivery.item, rejection, &mut self.buffer);
-                    self.buffer.push(b'\n');
-                    match &mut self.rejections {
-                        Some(file) => written(file.get()?.write_all(&self.buffer))?,
-                        None => written(self.records.write_all(&self.buffer))?,
-                    }
+                    let output = match &mut self.rejections {
+                        Some(file) => file.get()?,
+                        None => &mut self.records,
+                    };
+                    json::rejection(&delivery.item, rejection, &mut output.pending);
+                    output
                 }
-                Outcome::Tombstone(_) | Outcome::Skipped(_) => {}
-            }
+                Outcome::Tombstone(_) | Outcome::Skipped(_) => continue,
+            };
+            let position = &delivery.item.position;
+            self.unflushed.note(&position.partition, position.offset);
+            output.line_ended().await?;
         }
         Ok(())
     }
 
-    async fn flush(&mut self, _: Flush) -> Result<()> {
-        written(self.records.flush())?;
-        match self.rejections.as_mut().and_then(|lazy| lazy.file.as_mut()) {
-            Some(file) => written(file.flush()),
-            None => Ok(()),
+    async fn flush(&mut self, how: Flush) -> Result<()> {
+        self.records.flush(how).await?;
+        if let Some(output) = self.rejections.as_mut().and_then(|lazy| lazy.output.as_mut()) {
+            output.flush(how).await?;
         }
+        self.unflushed.clear();
+        Ok(())
     }
 
-    fn held(&self, _: &Partition) -> Option<i64> {
-        None
+    fn held(&self, partition: &Partition) -> Option<i64> {
+        self.unflushed.lowest(partition)
     }
 
-    async fn begin(&mut self, _: &Partition, _: i64) -> Result<()> {
+    /// An output holds one run, or several that are told apart by `--resume`: nothing is cut back here.
+    async fn begin(&mut self, partition: &Partition, _: i64) -> Result<()> {
+        self.unflushed.forget(partition);
         Ok(())
     }
 
     async fn release(&mut self, _: &Partition) -> Result<()> {
-        Ok(())
+        self.flush(Flush::All).await
     }
 }
 
-fn written(result: std::io::Result<()>) -> Result<()> {
-    match result {
-        // `lakelens label ... | head` has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => other.context("cannot write the output"),
-    }
-}
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

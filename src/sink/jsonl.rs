@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::room::{Appender, cannot_write, patiently};
+use super::unflushed::Unflushed;
 use super::{Flush, Sink, file_name};
 use crate::config::Encoding;
 use crate::flow::{Delivery, Outcome, Partition, Rejection};
@@ -29,6 +31,7 @@ pub struct JsonlSink {
     folder: PathBuf,
     kind: Kind,
     files: HashMap<Partition, Lines>,
+    unflushed: Unflushed,
     line: Vec<u8>,
 }
 
@@ -44,9 +47,9 @@ impl JsonlSink {
     }
 
     fn new(folder: &Path, kind: Kind) -> Result<Self> {
-        std::fs::create_dir_all(folder).context(format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         let name = format!("jsonl:{}", folder.display());
-        Ok(Self { name, folder: folder.to_owned(), kind, files: HashMap::new(), line: Vec::new() })
+        Ok(Self { name, folder: folder.to_owned(), kind, files: HashMap::new(), unflushed: Unflushed::default(), line: Vec::new() })
     }
 
     fn path(&self, partition: &Partition) -> PathBuf {
@@ -81,30 +84,39 @@ impl Sink for JsonlSink {
             let lines = self.files.get_mut(&position.partition);
             let lines =
                 lines.ok_or_else(|| Error::failed(format!("{} was written before its partition began; this is a bug", position)))?;
-            lines.push(position.offset, &self.line)?;
+            self.unflushed.note(&position.partition, position.offset);
+            lines.push(position.offset, &self.line).await?;
         }
         Ok(())
     }
 
     async fn flush(&mut self, _: Flush) -> Result<()> {
-        self.files.values_mut().try_for_each(Lines::flush)
+        for lines in self.files.values_mut() {
+            lines.flush().await?;
+        }
+        self.unflushed.clear();
+        Ok(())
     }
 
-    fn held(&self, _: &Partition) -> Option<i64> {
-        None
+    fn held(&self, partition: &Partition) -> Option<i64> {
+        self.unflushed.lowest(partition)
     }
 
     async fn begin(&mut self, partition: &Partition, next_offset: i64) -> Result<()> {
-        let lines = Lines::open(&self.path(partition), next_offset)?;
+        self.unflushed.forget(partition);
+        // What an assignment that is over had not written yet goes with it.
+        self.files.remove(partition);
+        let lines = Lines::open(&self.path(partition), next_offset).await?;
         self.files.insert(partition.clone(), lines);
         Ok(())
     }
 
     async fn release(&mut self, partition: &Partition) -> Result<()> {
-        match self.files.remove(partition) {
-            Some(mut lines) => lines.flush(),
-            None => Ok(()),
+        if let Some(mut lines) = self.files.remove(partition) {
+            lines.flush().await?;
         }
+        self.unflushed.forget(partition);
+        Ok(())
     }
 }
 
@@ -115,9 +127,8 @@ const BUFFER: usize = 1 << 20;
 
 /// One file of lines and its index.
 struct Lines {
-    path: PathBuf,
-    data: File,
-    index: File,
+    data: Appender,
+    index: Appender,
     length: u64,
     pending: Vec<u8>,
     entries: Vec<(i64, u64, u64)>,
@@ -126,18 +137,21 @@ struct Lines {
 
 impl Lines {
     /// Opens a file and cuts off what belongs to `next_offset` and later offsets.
-    fn open(path: &Path, next_offset: i64) -> Result<Self> {
-        let open = |path: &Path| {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-            file.context(format!("cannot write to {}", path.display()))
-        };
+    async fn open(path: &Path, next_offset: i64) -> Result<Self> {
+        let open = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut name = path.as_os_str().to_owned();
         name.push(".pos");
-        let (mut data, mut index) = (open(path)?, open(Path::new(&name))?);
+        let index_path = Path::new(&name);
+        let mut index = patiently(index_path, || open(index_path)).await?;
+        let mut data = patiently(path, || open(path)).await?;
         let what = || format!("cannot cut back {}", path.display());
         let there = data.metadata().context(what())?.len();
         // Offsets ascend, so that the first entry to cut is found by halving.
         let (mut low, mut high) = (0, index.metadata().context(what())?.len() / ENTRY);
+        // A crash may leave entries of nothing but zeros; no line ends at 0.
+        while high > 0 && entry(&mut index, high - 1).context(what())?.2 == 0 {
+            high -= 1;
+        }
         if high == 0 && there > 0 {
             return Err(Error::failed(format!(
                 "{} has lines, but its index {}.pos is missing or empty; move the file away, so that nothing is lost by cutting it back",
@@ -166,10 +180,14 @@ impl Lines {
         index.set_len(low * ENTRY).context(what())?;
         data.seek(SeekFrom::End(0)).context(what())?;
         index.seek(SeekFrom::End(0)).context(what())?;
-        Ok(Self { path: path.to_owned(), data, index, length, pending: Vec::new(), entries: Vec::new(), dirty: false })
+        // The names themselves must survive a power failure too.
+        let folder = path.parent().unwrap_or(Path::new("."));
+        File::open(folder).and_then(|f| f.sync_all()).map_err(|error| cannot_write(folder, &error))?;
+        let (data, index) = (Appender::new(path, data), Appender::new(index_path, index));
+        Ok(Self { data, index, length, pending: Vec::new(), entries: Vec::new(), dirty: false })
     }
 
-    fn push(&mut self, offset: i64, line: &[u8]) -> Result<()> {
+    async fn push(&mut self, offset: i64, line: &[u8]) -> Result<()> {
         let start = self.length + self.pending.len() as u64;
         self.pending.extend_from_slice(line);
         let end = start + line.len() as u64;
@@ -178,30 +196,31 @@ impl Lines {
             Some(last) if last.0 == offset => last.2 = end,
             _ => self.entries.push((offset, start, end)),
         }
-        if self.pending.len() >= BUFFER { self.write() } else { Ok(()) }
+        if self.pending.len() >= BUFFER { self.write().await } else { Ok(()) }
     }
 
-    fn write(&mut self) -> Result<()> {
+    /// The index is durable before any of the lines that it speaks of exists, so that what a crash leaves can always be cut back.
+    async fn write(&mut self) -> Result<()> {
         let index: Vec<u8> = self
             .entries
             .drain(..)
             .flat_map(|(offset, start, end)| [offset.to_le_bytes(), start.to_le_bytes(), end.to_le_bytes()].concat())
             .collect();
-        let written = self.index.write_all(&index).and_then(|()| self.data.write_all(&self.pending));
-        written.context(format!("cannot write to {}", self.path.display()))?;
+        self.index.append(&index).await?;
+        self.index.sync()?;
+        self.data.append(&self.pending).await?;
         self.length += self.pending.len() as u64;
         self.pending.clear();
         self.dirty = true;
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<()> {
+    async fn flush(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
-            self.write()?;
+            self.write().await?;
         }
         if std::mem::take(&mut self.dirty) {
-            let synced = self.index.sync_data().and_then(|()| self.data.sync_data());
-            synced.context(format!("cannot write to {}", self.path.display()))?;
+            self.data.sync()?;
         }
         Ok(())
     }
@@ -218,3 +237,7 @@ fn entry(index: &mut File, number: u64) -> std::io::Result<(i64, u64, u64)> {
     };
     Ok((part(0).cast_signed(), part(1), part(2)))
 }
+
+#[cfg(test)]
+#[path = "jsonl_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! The Kafka sinks: records to one topic or two, rejections to a dead-letter topic.
 
+#[cfg(test)]
+mod conforms;
 mod dead_letters;
 mod producer;
 #[cfg(test)]
@@ -12,12 +14,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
+use super::unflushed::Unflushed;
 use super::{Flush, Sink};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage};
 pub use dead_letters::KafkaDeadLetters;
-use producer::{Outgoing, Producer, Unflushed, encoded_size};
+use producer::{Outgoing, Producer, encoded_size};
 
 /// Which parts of a record a topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,14 @@
 //! Where records, rejections and tombstones go.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 mod journal;
 mod jsonl;
 pub mod kafka;
 mod parquet;
 mod place;
+mod room;
+mod unflushed;
 
 use async_trait::async_trait;
 
@@ -20,7 +24,8 @@ pub use parquet::ParquetSink;
 pub enum Flush {
     /// What can be made durable without breaking off something that is better kept open (a Parquet file that is not full yet).
     Ready,
-    /// Everything: the worker is draining, or the ledger is about to be closed.
+    /// Everything: the worker is draining, or the ledger is about to be closed. What follows of a partition that it met amid a message begins at that
+    /// message again.
     All,
 }
 
@@ -55,9 +60,13 @@ pub trait Sink: Send {
     async fn release(&mut self, partition: &Partition) -> Result<()>;
 }
 
+/// Longest name that is used as it is, in bytes; file systems take 255, and a number and an ending follow.
+const MAX_NAME: usize = 200;
+
 /// A topic, or the path of a listing, as one step of a file's path: what could lead elsewhere, or mean something to a reader of partitioned folders, is
-/// percent-encoded.
+/// percent-encoded. Of two topics no two have one name: what is too long ends in a hash of the whole.
 fn file_name(topic: &str) -> String {
+    use sha2::Digest;
     use std::fmt::Write;
     let mut name = String::new();
     for byte in topic.bytes() {
@@ -69,6 +78,14 @@ fn file_name(topic: &str) -> String {
             }
         }
     }
-    name.truncate(200);
+    if name.len() > MAX_NAME {
+        let hash = sha2::Sha256::digest(topic.as_bytes());
+        name.truncate(MAX_NAME - 33);
+        // No name that is used as it is holds this character.
+        name.push('~');
+        hash[..16].iter().for_each(|byte| {
+            let _ = write!(name, "{byte:02x}");
+        });
+    }
     name
 }

@@ -4,7 +4,6 @@
 //! before it and writes the same name. Of two files of one name the one that covers more offsets stays, so that a late zombie harms nothing.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use async_trait::async_trait;
 use tempfile::NamedTempFile;
 
 use super::place::Place;
+use super::room::Appender;
 use super::{Flush, Sink, file_name};
 use crate::config::ParquetSink as Config;
 use crate::flow::{Delivery, Outcome, Partition, Record, Rejection};
@@ -23,15 +23,20 @@ struct Open {
     first: i64,
     begun: Instant,
     kind: FileKind,
-    rows: RecordFile<File>,
+    rows: RecordFile<Vec<u8>>,
+    file: Appender,
     temporary: NamedTempFile,
 }
 
 #[derive(Default)]
 struct Lane {
     open: Option<Open>,
-    /// One more than the highest offset seen, whether it had a row or not.
+    /// Below it every message was seen whole, whether it had rows or not.
     next: i64,
+    /// Items of the message at `next` were seen already, and more are to come.
+    within: bool,
+    /// Where the last file began that was closed.
+    closed: Option<i64>,
 }
 
 /// Records as Parquet files.
@@ -59,23 +64,32 @@ impl ParquetSink {
         let lane = self.lanes.entry(partition.clone()).or_default();
         let open = match &mut lane.open {
             Some(open) => open,
+            // The one would take the other's place.
+            None if lane.closed == Some(offset) => {
+                return Err(Error::failed(format!("two files of {partition} begin with the message at offset {offset}; this is a bug")));
+            }
             none => {
-                let temporary = self.place.temporary()?;
+                let temporary = self.place.temporary().await?;
                 let file = temporary.reopen().context("cannot open a temporary file")?;
                 let facts = [("lakelens.first", offset.to_string()), ("lakelens.model", record.model.to_string())];
-                let rows = RecordFile::new(file, &kind, &facts)?;
-                none.insert(Open { first: offset, begun: Instant::now(), kind, rows, temporary })
+                let file = Appender::new(temporary.path(), file);
+                let rows = RecordFile::new(Vec::new(), &kind, &facts)?;
+                none.insert(Open { first: offset, begun: Instant::now(), kind, rows, file, temporary })
             }
         };
-        open.rows.push(record.clone())
+        open.rows.push(record.clone())?;
+        open.file.append(&open.rows.take()).await
     }
 
     /// Closes the partition's file, which covers the offsets below `end`, and puts it at its place.
     async fn close(&mut self, partition: &Partition, end: i64) -> Result<()> {
-        let Some(open) = self.lanes.get_mut(partition).and_then(|lane| lane.open.take()) else { return Ok(()) };
-        let Open { first, mut rows, temporary, .. } = open;
+        let Some(lane) = self.lanes.get_mut(partition) else { return Ok(()) };
+        let Some(open) = lane.open.take() else { return Ok(()) };
+        let Open { first, mut rows, mut file, temporary, .. } = open;
+        lane.closed = Some(first);
         rows.fact("lakelens.end", end.to_string());
-        rows.finish()?.sync_all().context("cannot write a Parquet file")?;
+        file.append(&rows.finish()?).await?;
+        file.sync()?;
         let path = PathBuf::from(format!("topic={}", file_name(&partition.topic)))
             .join(format!("partition={}", partition.partition))
             .join(format!("{first:020}.parquet"));
@@ -101,14 +115,16 @@ impl Sink for ParquetSink {
             }
             let lane = self.lanes.get_mut(&position.partition);
             let lane = lane.ok_or_else(|| Error::failed(format!("{position} was written before its partition began; this is a bug")))?;
-            lane.next = lane.next.max(position.offset + 1);
+            lane.within = !delivery.item.last;
+            lane.next = if lane.within { position.offset } else { position.offset + 1 };
         }
         Ok(())
     }
 
     async fn flush(&mut self, how: Flush) -> Result<()> {
         let age = self.config.max_age.0;
-        let due = |lane: &Lane| lane.open.as_ref().is_some_and(|open| how == Flush::All || open.begun.elapsed() >= age);
+        // Never for its age amid a message: the next file would begin at the same offset, and have the same name.
+        let due = |lane: &Lane| lane.open.as_ref().is_some_and(|open| how == Flush::All || !lane.within && open.begun.elapsed() >= age);
         let due: Vec<(Partition, i64)> =
             self.lanes.iter().filter(|(_, lane)| due(lane)).map(|(partition, lane)| (partition.clone(), lane.next)).collect();
         for (partition, end) in due {
@@ -123,7 +139,7 @@ impl Sink for ParquetSink {
 
     async fn begin(&mut self, partition: &Partition, next_offset: i64) -> Result<()> {
         // A file that is not closed goes with its temporary name.
-        self.lanes.insert(partition.clone(), Lane { open: None, next: next_offset });
+        self.lanes.insert(partition.clone(), Lane { open: None, next: next_offset, within: false, closed: None });
         Ok(())
     }
 
@@ -135,3 +151,7 @@ impl Sink for ParquetSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "parquet_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! Where whole files are put: a folder, or under a bucket prefix. A file appears under its name at once and whole, and never replaces a longer one.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use tempfile::NamedTempFile;
 
+use super::room::{cannot_write, patiently};
 use crate::error::chain;
 use crate::store::split_s3;
 use crate::{Context, Error, Result};
@@ -50,7 +52,7 @@ impl Place {
     pub fn new(path: &str, client: Option<Client>, conditional: bool) -> Result<Self> {
         if !path.starts_with("s3://") {
             let folder = PathBuf::from(path);
-            fs::create_dir_all(&folder).context(format!("cannot make the folder {path}"))?;
+            fs::create_dir_all(&folder).map_err(|error| cannot_write(&folder, &error))?;
             return Ok(Self::Folder(folder));
         }
         match (split_s3(path), client) {
@@ -64,18 +66,19 @@ impl Place {
     }
 
     /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket anywhere.
-    pub fn temporary(&self) -> Result<NamedTempFile> {
-        let file = match self {
-            Self::Folder(folder) => tempfile::Builder::new().prefix(".lakelens-").suffix(".tmp").tempfile_in(folder),
-            Self::Bucket { .. } => NamedTempFile::new(),
+    pub async fn temporary(&self) -> Result<NamedTempFile> {
+        let elsewhere = std::env::temp_dir();
+        let folder = match self {
+            Self::Folder(folder) => folder,
+            Self::Bucket { .. } => &elsewhere,
         };
-        file.context("cannot make a temporary file")
+        patiently(folder, || tempfile::Builder::new().prefix(".lakelens-").suffix(".tmp").tempfile_in(folder)).await
     }
 
     /// Puts a finished file, which ends before offset `end`, under `name`. Waits for as long as the store is away.
     pub async fn put(&self, name: &Path, file: NamedTempFile, end: i64) -> Result<()> {
         match self {
-            Self::Folder(folder) => put_locally(&folder.join(name), file, end),
+            Self::Folder(folder) => put_locally(&folder.join(name), file, end).await,
             Self::Bucket { client, bucket, prefix, conditional } => {
                 let key = format!("{prefix}{}", name.to_string_lossy());
                 put_object(client, bucket, &key, &file, end, *conditional).await
@@ -84,22 +87,30 @@ impl Place {
     }
 }
 
-fn put_locally(path: &Path, file: NamedTempFile, end: i64) -> Result<()> {
+async fn put_locally(path: &Path, file: NamedTempFile, end: i64) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).context(format!("cannot make the folder {}", folder.display()))?;
-    let persisted = match file.persist_noclobber(path) {
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            if end_of(path) >= Some(end) {
-                // What stands there covers at least as much; the temporary file goes.
-                return Ok(());
-            }
-            error.file.persist(path).map_err(|e| e.error)
-        }
-        other => other.map_err(|e| e.error),
-    };
-    persisted.context(format!("cannot write {}", path.display()))?;
-    // The new name itself must survive a power failure too.
-    fs::File::open(folder).and_then(|f| f.sync_all()).context(format!("cannot write {}", folder.display()))
+    patiently(folder, || fs::create_dir_all(folder)).await?;
+    let mut file = Some(file);
+    patiently(path, || {
+        let Some(whole) = file.take() else { return Ok(()) };
+        let persisted = match whole.persist_noclobber(path) {
+            // What stands there covers at least as much; the temporary file goes.
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists && end_of(path) >= Some(end) => return Ok(()),
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => error.file.persist(path),
+            other => other,
+        };
+        persisted.map(drop).map_err(|error| {
+            file = Some(error.file);
+            error.error
+        })
+    })
+    .await?;
+    // The new names themselves must survive a power failure too.
+    for folder in path.ancestors().skip(1).take(3) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|error| cannot_write(folder, &error))?;
+    }
+    Ok(())
 }
 
 /// The offset that an existing file ends before; `None` if it is no file of ours.
@@ -178,3 +189,7 @@ async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(St
         Err(error) => Err(chain(&error)),
     }
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! One pool of threads for all that costs CPU time, one thread a core: each takes either an image to decode or a micro-batch to predict,
 //! whichever is due, so that decoding runs ahead of inference just far enough and no core idles while there is work.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,9 @@ use tokio::sync::mpsc;
 
 use crate::fetch::Body;
 use crate::flow::{Delivery, Envelope, Location, Outcome, Pool, Reason, Rejection, Stage};
-use crate::model::{Model, Tensor};
+use crate::model::{Model, Prediction, Tensor};
 use crate::preprocess::{self, Preprocessor};
-use crate::telemetry::Stats;
+use crate::telemetry::{Stats, escape};
 use crate::worker::record::RecordForm;
 use crate::{Error, config};
 
@@ -242,7 +243,7 @@ impl Shared {
         let begun = Instant::now();
         let results = {
             let tensors: Vec<&Tensor> = batch.iter().map(|e| &e.value.tensor).collect();
-            self.model.predict(&tensors)
+            predict_apart(&*self.model, &tensors)
         };
         self.stats.infer.add(begun.elapsed());
         self.stats.batches.add_one(batch.len());
@@ -294,6 +295,14 @@ impl Shared {
             Ok(image) => image,
             Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
         };
+        let tensor = match contained(|| preprocessor.tensor(&image)) {
+            Ok(tensor) => tensor,
+            Err(rejection) => {
+                // A panic may have left it half changed.
+                *preprocessor = Preprocessor::new(self.config.preprocess.clone());
+                return Decoded::Ended(Box::new(envelope.reject(rejection)));
+            }
+        };
         let file = FileFacts {
             location: body.location,
             etag: body.etag,
@@ -305,7 +314,6 @@ impl Shared {
             sha256: hex(&bytes),
         };
         drop((body.bytes, bytes, body.memory));
-        let tensor = preprocessor.tensor(&image);
         drop(image);
         memory.shrink(std::mem::size_of_val(tensor.values.as_slice()));
         let mut ready = envelope.map(|()| Ready { tensor, file });
@@ -320,6 +328,33 @@ enum Decoded {
     NoMemory(Box<Envelope<Body>>),
 }
 
+/// Makes a panic over one image that image's rejection. The decoders contain their own; this is for what is made of their pixels.
+fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Rejection> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let detail = format!("resizing panicked: {}", panic_text(&*panic));
+        tracing::error!("{}; this is a bug, please report it with the image", escape(&detail));
+        Rejection::new(Stage::Decode, Reason::CorruptImage, detail)
+    })
+}
+
+/// Predicts a batch. If the model panics the images are tried one by one, so that only the one which makes it panic is rejected.
+fn predict_apart(model: &dyn Model, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
+    match catch_unwind(AssertUnwindSafe(|| model.predict(batch))) {
+        Ok(results) => results,
+        Err(panic) if batch.len() == 1 => {
+            let detail = format!("the model panicked: {}", panic_text(&*panic));
+            tracing::error!("{}; this is a bug, please report it", escape(&detail));
+            vec![Err(Rejection::new(Stage::Infer, Reason::ModelFailed, detail))]
+        }
+        Err(_) => batch.iter().flat_map(|one| predict_apart(model, &[one])).collect(),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
 fn hex(bytes: &[u8]) -> String {
     use sha2::Digest;
     use std::fmt::Write;
@@ -328,3 +363,7 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+#[path = "compute_tests.rs"]
+mod tests;

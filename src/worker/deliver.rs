@@ -58,6 +58,7 @@ pub async fn run(
     stats: Arc<Stats>,
 ) {
     let mut owned: Vec<Partition> = Vec::new();
+    let _panics = Panics(&fatal);
     while let Some(command) = commands.recv().await {
         let begun = Instant::now();
         match obey(&mut sinks, &mut owned, command).await {
@@ -71,6 +72,18 @@ pub async fn run(
                 let _ = fatal.send(error);
                 return;
             }
+        }
+    }
+}
+
+/// Tells of a panic in a sink, without which the worker would wait for its report for ever.
+struct Panics<'a>(&'a mpsc::UnboundedSender<Error>);
+
+impl Drop for Panics<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ =
+                self.0.send(Error::failed("a sink panicked; this is a bug, please report it. Nothing that it was given is acknowledged"));
         }
     }
 }
@@ -133,3 +146,7 @@ async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: 
 fn held(sinks: &[Box<dyn Sink>], partition: &Partition) -> Option<i64> {
     sinks.iter().filter_map(|sink| sink.held(partition)).min()
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;

@@ -31,9 +31,10 @@ impl Reading {
             Self::References(_) => reference::parse(message.value.as_deref(), &message.headers),
             Self::Records => return vec![archive(message)],
         };
+        let count = parsed.len();
         let of = |n: usize, parsed: ParsedItem| {
             let outcome = self.outcome(&parsed);
-            Entry { item: item(&message, n, parsed), outcome }
+            Entry { item: item(&message, n, n + 1 == count, parsed), outcome }
         };
         parsed.into_iter().enumerate().map(|(n, parsed)| of(n, parsed)).collect()
     }
@@ -51,10 +52,10 @@ impl Reading {
     }
 }
 
-fn item(message: &Arc<Message>, number: usize, parsed: ParsedItem) -> Arc<Item> {
+fn item(message: &Arc<Message>, number: usize, last: bool, parsed: ParsedItem) -> Arc<Item> {
     let position =
         Position { partition: message.partition.clone(), offset: message.offset, item: u32::try_from(number).unwrap_or(u32::MAX) };
-    Arc::new(Item { message: message.clone(), position, parsed })
+    Arc::new(Item { message: message.clone(), position, parsed, last })
 }
 
 /// A message that is a record already.
@@ -76,5 +77,5 @@ fn archive(message: Arc<Message>) -> Entry {
             },
         },
     };
-    Entry { item: item(&message, 0, parsed), outcome: Some(outcome) }
+    Entry { item: item(&message, 0, true, parsed), outcome: Some(outcome) }
 }

@@ -92,3 +92,64 @@ impl Lane {
         self.tracker.unfinished() == 0 && self.tracker.buffered() == 0 && self.sending.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::flow::{Partition, Position};
+    use crate::sink::conformance::{What, delivery};
+
+    fn any_delivery(offset: i64, item: u32, last: bool) -> Delivery {
+        delivery(Position { partition: Partition::new("refs", 0), offset, item }, last, What::Record)
+    }
+
+    proptest! {
+        /// Messages of 1 to 3 items finish in any order; the sinks take them batch by batch and hold back what they like.
+        #[test]
+        fn nothing_is_committed_before_every_sink_has_it_and_every_item_is_booked_once(
+            counts in proptest::collection::vec(1u32..4, 1..20),
+            seed in proptest::collection::vec(any::<prop::sample::Index>(), 60),
+            held_back in proptest::collection::vec(proptest::option::of(0i64..25), 60),
+        ) {
+            let mut lane = Lane::new(0, 1, 0);
+            let mut open: Vec<(i64, u32, bool)> = Vec::new();
+            for (offset, count) in counts.iter().enumerate() {
+                lane.tracker.received(offset as i64, *count);
+                lane.open += u64::from(*count);
+                open.extend((0..*count).map(|item| (offset as i64, item, item + 1 == *count)));
+            }
+            let received = lane.open;
+            let (mut booked, mut durable_below, mut point_before) = (0, 0, 0);
+            for (index, held_back) in seed.iter().zip(held_back) {
+                if open.is_empty() {
+                    break;
+                }
+                let (offset, item, last) = open.swap_remove(index.index(open.len()));
+                lane.tracker.finish(offset, item, any_delivery(offset, item, last)).unwrap();
+                let mut batch = Vec::new();
+                lane.take_ready(&mut batch);
+                if let Some(first) = batch.first() {
+                    prop_assert!(lane.commit_point() <= first.item.position.offset, "what is on its way is not committed");
+                }
+                batch.iter().for_each(|d| lane.wrote(d.item.position.offset, Fate::Published));
+                lane.sent();
+                // A sink holds a suffix of what it was given, and never anew what it had for good.
+                let held = held_back.map(|held| held.max(durable_below));
+                durable_below = held.unwrap_or(i64::MAX).max(durable_below).min(counts.len() as i64);
+                booked += lane.settle(held).len() as u64;
+                prop_assert_eq!(lane.open + booked, received);
+                let point = lane.commit_point();
+                prop_assert!(point >= point_before && held.is_none_or(|held| point <= held.max(point_before)));
+                prop_assert!(open.iter().all(|(offset, ..)| *offset >= point), "an unfinished message is not committed");
+                point_before = point;
+            }
+            booked += lane.settle(None).len() as u64;
+            if open.is_empty() {
+                prop_assert!(lane.is_quiet());
+                prop_assert_eq!((booked, lane.open, lane.commit_point()), (received, 0, counts.len() as i64));
+            }
+        }
+    }
+}

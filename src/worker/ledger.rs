@@ -148,7 +148,59 @@ impl fmt::Display for Ledger {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn fate() -> impl Strategy<Value = Fate> {
+        let skips = [Skip::Null, Skip::Deleted, Skip::OtherEvent, Skip::Empty, Skip::Superseded, Skip::NotAsked];
+        prop_oneof![
+            Just(Fate::Published),
+            proptest::sample::select(Reason::ALL).prop_map(Fate::Rejected),
+            proptest::sample::select(skips.to_vec()).prop_map(Fate::Skipped),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_came_is_what_ended_and_what_is_in_flight(
+            ends in proptest::collection::vec((0i32..3, fate()), 0..60),
+            handed_back in proptest::collection::vec(0u64..5, 3),
+            open in proptest::collection::vec(0u64..3, 3),
+        ) {
+            let mut ledger = Ledger::default();
+            for number in 0..3 {
+                let account = ledger.account(&Partition::new("refs", number));
+                let ended = ends.iter().filter(|(n, _)| *n == number).count() as u64;
+                account.received = ended + handed_back[number as usize] + open[number as usize];
+                account.handed_back = handed_back[number as usize];
+            }
+            ends.iter().for_each(|(number, fate)| ledger.account(&Partition::new("refs", *number)).book(*fate));
+            for (partition, account) in ledger.partitions() {
+                prop_assert_eq!(account.in_flight(), open[partition.partition as usize] as i64);
+            }
+            prop_assert_eq!(ledger.unbalanced().len(), open.iter().filter(|n| **n > 0).count());
+            let total = ledger.total();
+            let count = |is: fn(&Fate) -> bool| ends.iter().filter(|(_, fate)| is(fate)).count() as u64;
+            prop_assert_eq!(total.published, count(|f| *f == Fate::Published));
+            prop_assert_eq!(total.rejections(), count(|f| matches!(f, Fate::Rejected(_))));
+            prop_assert_eq!(total.skips(), count(|f| matches!(f, Fate::Skipped(_))));
+            prop_assert_eq!(total.in_flight(), open.iter().sum::<u64>() as i64);
+            // A line for each partition, one for all, and a head.
+            prop_assert_eq!(ledger.to_string().lines().count(), 5);
+        }
+    }
+
+    #[test]
+    fn an_item_that_ended_twice_unbalances_its_partition() {
+        let partition = Partition::new("a\u{1b}[31m", 0);
+        let mut ledger = Ledger::default();
+        ledger.account(&partition).received = 1;
+        ledger.account(&partition).book(Fate::Published);
+        ledger.account(&partition).book(Fate::Published);
+        assert_eq!((ledger.total().in_flight(), ledger.unbalanced().len()), (-1, 1));
+        assert!(!ledger.to_string().contains('\u{1b}'));
+    }
 
     #[test]
     fn an_item_without_an_end_unbalances_its_partition() {

@@ -77,6 +77,38 @@ mod tests {
     use super::*;
     use crate::flow::{Skip, Stage};
 
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn stops_at_the_first_outcome_whose_window_holds_too_many(
+            outcomes in proptest::collection::vec(proptest::option::weighted(0.9, any::<bool>()), 0..80),
+            share in 0.0f64..1.0,
+            of_last in 1usize..12,
+        ) {
+            let mut window = RejectWindow::new(&RejectLimit { share, of_last });
+            let mut counted: Vec<bool> = Vec::new();
+            for outcome in outcomes {
+                let result = match outcome {
+                    None => window.count(&Outcome::Skipped(Skip::Deleted)),
+                    Some(rejected) => {
+                        counted.push(rejected);
+                        let image = crate::flow::ImageRef::new(crate::flow::Location::File("/a".into()));
+                        window.count(&if rejected { bad() } else { Outcome::Tombstone(Box::new(image)) })
+                    }
+                };
+                let last = &counted[counted.len().saturating_sub(of_last)..];
+                let rejected = last.iter().filter(|r| **r).count();
+                let over = last.len() == of_last && rejected as f64 > share * of_last as f64;
+                prop_assert_eq!(result.is_err(), over);
+                prop_assert!(window.last.len() <= of_last, "memory is bounded");
+                if over {
+                    break;
+                }
+            }
+        }
+    }
+
     fn bad() -> Outcome {
         Outcome::Rejected(Rejection::new(Stage::Fetch, Reason::NotFound, "gone"))
     }

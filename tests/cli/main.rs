@@ -3,6 +3,8 @@
 // An `unwrap` in a test is the assertion that it looks like.
 #![allow(clippy::unwrap_used)]
 
+mod outputs;
+
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::Path;

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 
-use super::producer::{Outgoing, Producer, Unflushed, encoded_size};
+use super::producer::{Outgoing, Producer, encoded_size};
 use crate::error::Result;
 use crate::flow::{Delivery, Header, Item, Outcome, Partition, Rejection};
+use crate::sink::unflushed::Unflushed;
 use crate::sink::{Flush, Sink};
 
 /// Headers that each failure writes anew.

@@ -1,6 +1,6 @@
 //! An idempotent producer whose deliveries can be awaited.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +14,6 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
-use crate::flow::Partition;
 use crate::kafka::{
     Logger, SAY_EVERY, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits, topic_state,
 };
@@ -262,31 +261,4 @@ pub(super) fn encoded_size(key: usize, value: usize, headers: impl IntoIterator<
     const RECORD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
     const HEADER: usize = 5 + 5;
     BATCH + RECORD + key + value + headers.into_iter().map(|h| h + HEADER).sum::<usize>()
-}
-
-/// The lowest offset of each partition that was sent since the last flush.
-#[derive(Debug, Default)]
-pub(super) struct Unflushed(HashMap<Partition, i64>);
-
-impl Unflushed {
-    pub(super) fn note(&mut self, partition: &Partition, offset: i64) {
-        match self.0.get_mut(partition) {
-            Some(lowest) => *lowest = offset.min(*lowest),
-            None => {
-                self.0.insert(partition.clone(), offset);
-            }
-        }
-    }
-
-    pub(super) fn lowest(&self, partition: &Partition) -> Option<i64> {
-        self.0.get(partition).copied()
-    }
-
-    pub(super) fn forget(&mut self, partition: &Partition) {
-        self.0.remove(partition);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
 }
