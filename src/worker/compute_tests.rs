@@ -197,6 +197,9 @@ proptest! {
         max_items in 1usize..9,
         threads in 1usize..5,
     ) {
+        // The thread that asks neither decodes nor waits.
+        let decoding = decoding.min(threads - 1);
+        let idle = idle.min(threads - 1 - decoding);
         let now = Instant::now();
         let since = now - Duration::from_millis(waited);
         let tensor = || Ready {

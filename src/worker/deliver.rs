@@ -58,10 +58,11 @@ pub async fn run(
     stats: Arc<Stats>,
 ) {
     let mut owned: Vec<Partition> = Vec::new();
-    let _panics = Panics(&fatal);
-    while let Some(command) = commands.recv().await {
+    while let Some(mut command) = commands.recv().await {
         let begun = Instant::now();
-        match obey(&mut sinks, &mut owned, command).await {
+        // What a command holds is dropped after its failure was told: the dropped tokens would otherwise be taken for the cause.
+        let _panics = Panics(&fatal);
+        match obey(&mut sinks, &mut owned, &mut command).await {
             Ok(report) => {
                 stats.deliver.add(begun.elapsed());
                 if reports.send(report).is_err() {
@@ -88,31 +89,31 @@ impl Drop for Panics<'_> {
     }
 }
 
-async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: Command) -> Result<Report> {
+async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: &mut Command) -> Result<Report> {
     let mut report = Report { written: Vec::new(), held: Vec::new(), released: Vec::new(), flushed: None };
     match command {
         Command::Begin(partition, next_offset) => {
             for sink in sinks.iter_mut() {
-                sink.begin(&partition, next_offset).await?;
+                sink.begin(partition, *next_offset).await?;
             }
-            if !owned.contains(&partition) {
-                owned.push(partition);
+            if !owned.contains(partition) {
+                owned.push(partition.clone());
             }
         }
-        Command::Write(mut deliveries) => {
-            for delivery in &mut deliveries {
+        Command::Write(deliveries) => {
+            for delivery in deliveries.iter_mut() {
                 if let Some(rejection) = sinks.iter_mut().find_map(|sink| sink.check(delivery).err()) {
                     delivery.outcome = Outcome::Rejected(rejection);
                 }
             }
             for sink in sinks.iter_mut() {
-                sink.write(&deliveries).await?;
+                sink.write(deliveries).await?;
             }
             for sink in sinks.iter_mut() {
                 sink.flush(Flush::Ready).await?;
             }
             report.written.reserve(deliveries.len());
-            for delivery in deliveries {
+            for delivery in deliveries.drain(..) {
                 report.written.push(Written {
                     partition: delivery.item.position.partition.clone(),
                     epoch: delivery.token.epoch(),
@@ -123,20 +124,20 @@ async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: 
             }
         }
         Command::Release(partitions) => {
-            for partition in &partitions {
+            for partition in partitions.iter() {
                 for sink in sinks.iter_mut() {
                     sink.release(partition).await?;
                 }
             }
             report.held = partitions.iter().map(|p| (p.clone(), held(sinks, p))).collect();
             owned.retain(|p| !partitions.contains(p));
-            report.released = partitions;
+            report.released = std::mem::take(partitions);
         }
         Command::Flush(how) => {
             for sink in sinks.iter_mut() {
-                sink.flush(how).await?;
+                sink.flush(*how).await?;
             }
-            report.flushed = Some(how);
+            report.flushed = Some(*how);
         }
     }
     report.held.extend(owned.iter().map(|p| (p.clone(), held(sinks, p))));
