@@ -86,7 +86,9 @@ fn a_full_disk_is_waited_for_and_nothing_is_lost_doubled_or_torn() {
     let Some(output) = with_small_disk(folder.path(), &script) else { return };
     let said = std::fs::read_to_string(folder.path().join("err")).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(["no room for ", "there is room for ", "/small/", "make room on its disk"].iter().all(|text| said.contains(text)), "{said}");
+    // Which of the two sinks meets the full disk first is open.
+    let says = |what: &str| said.lines().any(|line| line.contains(what) && line.contains("small/"));
+    assert!(says("no room for ") && says("make room on its disk") && says("there is room for "), "{said}");
     let lines = std::fs::read_dir(folder.path().join("kept/lines")).unwrap().map(|e| e.unwrap().path());
     let all: Vec<Value> = lines.filter(|p| p.extension().is_some_and(|e| e == "jsonl")).flat_map(|p| records(&p)).collect();
     let mut keys: Vec<&str> = all.iter().map(|r| r["source"]["key"].as_str().unwrap()).collect();
