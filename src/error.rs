@@ -3,6 +3,7 @@
 //! What is wrong with a single image is never an `Error`: it is a [`crate::flow::Rejection`]. An `Error` is about the world (a broker, a
 //! bucket, a full disk) or about what the user asked for, and it stops the worker.
 
+use std::any::Any;
 use std::fmt::Display;
 
 /// Why a command could not do what was asked.
@@ -57,6 +58,12 @@ impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl Display) -> Result<T> {
         self.map_err(|e| Error::Failed(format!("{what}: {}", chain(&e))))
     }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// An error and its causes on one line, leaving out a cause that the text before it already says.

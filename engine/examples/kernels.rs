@@ -11,16 +11,7 @@ use lakelens_engine::kernels::{
 
 /// ResNet-50's convolutions in order; true where a residual is added.
 fn resnet50() -> Vec<(ConvShape, bool)> {
-    let conv = |size: usize, in_channels, out_channels, kernel: usize, stride| ConvShape {
-        input: [size; 2],
-        in_channels,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [stride; 2],
-        dilation: [1; 2],
-        pad: [kernel / 2; 4],
-        groups: 1,
-    };
+    let conv = ConvShape::square;
     let mut all = vec![(conv(224, 3, 64, 7, 2), false)];
     let (mut size, mut channels) = (56, 64);
     for (stage, blocks) in [3, 4, 6, 3].into_iter().enumerate() {
@@ -43,18 +34,7 @@ fn resnet50() -> Vec<(ConvShape, bool)> {
 /// Other shapes: grouped, depthwise and pointwise layers of ResNeXt-50, MobileNet-V2 and EfficientNet.
 fn others() -> Vec<(ConvShape, bool)> {
     let conv = |size: usize, in_channels, out_channels, kernel: usize, stride, groups| {
-        let pad = [kernel / 2; 4];
-        let shape = ConvShape {
-            input: [size; 2],
-            in_channels,
-            out_channels,
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            dilation: [1; 2],
-            pad,
-            groups,
-        };
-        (shape, false)
+        (ConvShape { groups, ..ConvShape::square(size, in_channels, out_channels, kernel, stride) }, false)
     };
     vec![
         conv(56, 128, 128, 3, 1, 32),

@@ -54,16 +54,7 @@ mod tests {
     fn graph() -> Graph {
         let mut graph = Graph::default();
         for channels in [64, 128, 256, 32] {
-            let shape = ConvShape {
-                input: [28; 2],
-                in_channels: channels,
-                out_channels: channels,
-                kernel: [3; 2],
-                stride: [1; 2],
-                dilation: [1; 2],
-                pad: [1; 4],
-                groups: 1,
-            };
+            let shape = ConvShape::square(28, channels, channels, 3, 1);
             let kind = Kind::Conv(ConvLayer::new(shape, vec![0.0; 9 * channels * channels], vec![0.0; channels]));
             graph.layers.push(Layer { name: String::new(), kind, activation: Activation::None, inputs: vec![], output: 0 });
         }

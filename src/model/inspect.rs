@@ -11,9 +11,9 @@ use tract_onnx::prelude::TypedModel;
 use tract_onnx::tract_hir::internal::{Cost, TractResult};
 
 use super::load::{LoadOptions, Opened, open};
-use super::tract::panic_text;
 use super::{compile, digest};
 use crate::config::{Outputs, Preprocess};
+use crate::error::panic_text;
 use crate::{Error, Result};
 
 /// A model, described. Nothing is run.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::heads::{self, Heads};
 use super::onnx::{Source, inside};
-use super::tract::{Finish, TractModel, panic_text};
+use super::tract::{Finish, TractModel};
 use super::{Model, ModelInfo, Tensor, compile, digest, labels};
 use crate::config::{Activation, Decode, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
+use crate::error::panic_text;
 use crate::{Context, Error, Result};
 
 /// What the user asks of the network.

@@ -1,6 +1,5 @@
 //! The [`Model`] on tract, with the engine's operators where it knows the layers, in 32-bit floating point.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +9,7 @@ use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
 use super::compile::Compiled;
 use super::{Model, ModelInfo, Prediction, Tensor, scores};
 use crate::config::{Activation, Normalize};
+use crate::error::panic_text;
 use crate::flow::{Reason, Rejection, Stage};
 
 /// What is made of the two outputs.
@@ -135,10 +135,4 @@ fn with_engine(model: TypedModel, id: &str) -> TypedModel {
             model
         }
     }
-}
-
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no message").to_owned()
 }

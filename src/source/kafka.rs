@@ -223,15 +223,13 @@ impl Control for KafkaControl {
                 Committed::Yes => return Ok(()),
                 Committed::Superseded(code) => {
                     tracing::debug!("a commit came after the group had moved on ({code}); committing what is still ours");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
                 }
                 Committed::Later(code) => {
                     tracing::warn!("offsets could not be committed yet ({code}); trying again in {wait:?}");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(Duration::from_secs(5));
                 }
             }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
         }
     }
 

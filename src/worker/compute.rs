@@ -1,7 +1,6 @@
 //! One pool of threads for all that costs CPU time, one thread a core: each takes either an image to decode or a micro-batch to predict,
 //! whichever is due, so that decoding runs ahead of inference just far enough and no core idles while there is work.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::error::panic_text;
 use crate::fetch::Body;
 use crate::flow::{Delivery, Envelope, Location, Outcome, Pool, Reason, Rejection, Stage};
 use crate::model::{Model, Prediction, Tensor};
@@ -348,11 +348,6 @@ fn predict_apart(model: &dyn Model, batch: &[&Tensor]) -> Vec<Result<Prediction,
         }
         Err(_) => batch.iter().flat_map(|one| predict_apart(model, &[one])).collect(),
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -61,16 +61,7 @@ mod tests {
     #[test]
     fn the_cheapest_is_what_was_measured_fastest() {
         let cheapest = |size: usize, channels: usize| {
-            let shape = ConvShape {
-                input: [size; 2],
-                in_channels: channels,
-                out_channels: channels,
-                kernel: [3; 2],
-                stride: [1; 2],
-                dilation: [1; 2],
-                pad: [1; 4],
-                groups: 1,
-            };
+            let shape = ConvShape::square(size, channels, channels, 3, 1);
             candidates(&shape).into_iter().min_by(|a, b| cost(&shape, *a, 1).total_cmp(&cost(&shape, *b, 1)))
         };
         assert_eq!([(56, 64), (28, 128), (14, 256)].map(|(size, channels)| cheapest(size, channels)), [Some(Algorithm::Winograd4); 3]);
@@ -80,16 +71,7 @@ mod tests {
 
     #[test]
     fn only_dense_3x3_of_stride_1_have_a_choice() {
-        let shape = ConvShape {
-            input: [8; 2],
-            in_channels: 4,
-            out_channels: 4,
-            kernel: [3; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            pad: [1; 4],
-            groups: 1,
-        };
+        let shape = ConvShape::square(8, 4, 4, 3, 1);
         assert_eq!(candidates(&shape).len(), 3);
         for other in [
             ConvShape { kernel: [3, 1], ..shape },

@@ -47,6 +47,20 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// The usual one: square picture and kernel, padded so that stride 1 keeps the size, dense, one group.
+    pub const fn square(size: usize, in_channels: usize, out_channels: usize, kernel: usize, stride: usize) -> Self {
+        Self {
+            input: [size; 2],
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1; 2],
+            pad: [kernel / 2; 4],
+            groups: 1,
+        }
+    }
+
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
         let along = |axis: usize| {

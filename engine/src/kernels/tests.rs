@@ -196,13 +196,8 @@ proptest! {
 fn deep_convolutions_agree_with_the_reference() {
     let conv = |in_channels, out_channels, kernel: usize, groups| ConvShape {
         input: [5, 4],
-        in_channels,
-        out_channels,
-        kernel: [kernel; 2],
-        stride: [1; 2],
-        dilation: [1; 2],
-        pad: [kernel / 2; 4],
         groups,
+        ..ConvShape::square(0, in_channels, out_channels, kernel, 1)
     };
     for shape in
         [conv(1500, 70, 1, 1), conv(300, 70, 3, 1), conv(300, 20, 3, 1), conv(80, 17, 7, 1), conv(1400, 36, 1, 2), conv(9, 33, 11, 1)]
@@ -220,16 +215,7 @@ fn deep_convolutions_agree_with_the_reference() {
 /// One value of the input is not a number or infinite: every output that depends on it says so, whichever way it was computed.
 #[test]
 fn what_is_not_a_number_is_not_lost() {
-    let shape = |groups| ConvShape {
-        input: [9, 7],
-        in_channels: 12,
-        out_channels: 12,
-        kernel: [3; 2],
-        stride: [1; 2],
-        dilation: [1; 2],
-        pad: [1; 4],
-        groups,
-    };
+    let shape = |groups| ConvShape { input: [9, 7], groups, ..ConvShape::square(0, 12, 12, 3, 1) };
     for (value, groups) in
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].into_iter().flat_map(|value| [1, 3, 12].map(|groups| (value, groups)))
     {

@@ -20,29 +20,15 @@ fn encode(record: &Record, which: Which, _encoding: config::Encoding) -> Vec<u8>
 }
 
 fn record(uri: &str, body: &str) -> Record {
+    let position = Position { partition: Partition::new("refs", 3), offset: 0, item: 0 };
     Record {
         uri: uri.into(),
-        id: None,
-        tags: BTreeMap::new(),
-        etag: None,
-        version: None,
-        bytes: 1,
-        format: "jpeg".into(),
-        width: 1,
-        height: 1,
         sha256: body.into(),
-        labels: None,
-        heads: None,
         embedding: None,
         embedding_dim: None,
         space: "c0ffee12d41b".into(),
-        model: "m".into(),
-        preprocess: "p".into(),
-        precision: "f32".into(),
-        normalize: "none".into(),
-        event_time: None,
         source: SourceRef::Listing { listing: "l".into(), key: "k".into() },
-        processed_at: "2026-11-23T19:13:30.120Z".into(),
+        ..crate::sink::conformance::record(&position)
     }
 }
 

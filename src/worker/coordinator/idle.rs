@@ -16,11 +16,13 @@ impl Coordinator {
             self.quiet_since = None;
         }
         // Idling begins when the ends are known: a worker that the group has given nothing yet is not idle.
-        if self.quiet_since.is_none() || !self.ends_checked {
-            self.ends_checked &= self.quiet_since.is_some();
-            self.quiet_since = Some(Instant::now());
-        }
-        let since = self.quiet_since.unwrap_or_else(Instant::now);
+        let since = match self.quiet_since {
+            Some(since) if self.ends_checked => since,
+            before => {
+                self.ends_checked &= before.is_some();
+                *self.quiet_since.insert(Instant::now())
+            }
+        };
         // A busy worker asks only for the lag's sake.
         if quiet && !self.ends_checked || self.asked.elapsed() >= LAG_EVERY {
             self.asked = Instant::now();
