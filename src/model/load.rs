@@ -241,10 +241,8 @@ fn check(model: &TractModel, preprocess: &Preprocess, graph: &Path) -> Result<()
 /// A colour gradient, preprocessed.
 fn check_picture(preprocess: &Preprocess) -> Tensor {
     let side = preprocess.crop as usize;
-    let values = (0..3 * side * side).map(|i| {
-        let (channel, y, x) = (i / (side * side), i / side % side, i % side);
+    Tensor::from_shape_fn((3, side, side), |(channel, y, x)| {
         let level = (64 + 61 * channel + (x + 2 * y) * 100 / side) as f32 % 256.0;
         (level / preprocess.scale - preprocess.mean[channel]) / preprocess.std[channel]
-    });
-    Tensor { values: values.collect(), shape: [3, side, side] }
+    })
 }

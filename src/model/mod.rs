@@ -26,13 +26,7 @@ use std::sync::Arc;
 use crate::flow::{Label, Rejection};
 
 /// Pixels of one image as the network takes them: channels, height, width (CHW), normalised.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tensor {
-    /// `channels * height * width` values.
-    pub values: Vec<f32>,
-    /// Channels, height, width.
-    pub shape: [usize; 3],
-}
+pub type Tensor = ndarray::Array3<f32>;
 
 /// What the network says of one image.
 #[derive(Debug, Clone, PartialEq)]

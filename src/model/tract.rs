@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::Axis;
 use tract_onnx::prelude::{IntoTValue, TractResult, TypedModel};
 use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
 
@@ -53,18 +54,15 @@ impl TractModel {
 
     /// One forward pass. A panic of tract is an error like any other, and the state that it happened in is thrown away.
     pub fn forward(&self, image: &Tensor) -> Result<Raw, String> {
-        if image.shape != self.info.input || image.values.len() != image.shape.iter().product::<usize>() {
-            return Err(format!("the network takes {:?} values, the picture has {:?}", self.info.input, image.shape));
+        if image.shape() != self.info.input {
+            return Err(format!("the network takes {:?} values, the picture has {:?}", self.info.input, image.shape()));
         }
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let run = AssertUnwindSafe(|| -> TractResult<(Raw, TypedSimpleState)> {
             let mut state = idle.map_or_else(|| self.plan.spawn(), Ok)?;
-            let [c, h, w] = image.shape;
-            let input = match self.batch {
-                1 => tract_onnx::prelude::Tensor::from_shape(&[1, c, h, w], &image.values)?,
-                n => tract_onnx::prelude::Tensor::from_shape(&[n, c, h, w], &image.values.repeat(n))?,
-            };
-            let outputs = state.run(tvec!(input.into_tvalue()))?;
+            // A graph made for several images gets this one several times.
+            let input = ndarray::stack(Axis(0), &vec![image.view(); self.batch])?;
+            let outputs = state.run(tvec!(tract_onnx::prelude::Tensor::from(input).into_tvalue()))?;
             let first = |slot: usize, length: usize| -> TractResult<Vec<f32>> {
                 let Some(output) = outputs.get(slot).filter(|_| length > 0) else { return Ok(vec![]) };
                 let output = output.cast_to::<f32>()?;

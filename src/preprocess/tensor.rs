@@ -33,20 +33,20 @@ impl Preprocessor {
         let pixels = self.resampler.run(&picture.rgb, self.config.interpolation, x, y);
         // Where the picture is smaller than the crop, torchvision pads with black, which is then normalised like any other pixel.
         let (left, top) = ((crop - x.length) / 2, (crop - y.length) / 2);
-        let mut tensor = vec![0.0; 3 * crop * crop];
-        for (channel, (plane, values)) in tensor.chunks_exact_mut(crop * crop).zip(&self.values).enumerate() {
+        let mut tensor = Tensor::zeros((3, crop, crop));
+        for (channel, (mut plane, values)) in tensor.outer_iter_mut().zip(&self.values).enumerate() {
             if (x.length, y.length) != (crop, crop) {
                 plane.fill(values[0]);
             }
             let sample = if self.config.channels == Channels::Bgr { 2 - channel } else { channel };
-            for (to, from) in plane.chunks_exact_mut(crop).skip(top).zip(pixels.chunks_exact(x.length * 3)) {
-                for (to, pixel) in to[left..].iter_mut().zip(from.chunks_exact(3)) {
+            for (mut to, from) in plane.outer_iter_mut().skip(top).zip(pixels.chunks_exact(x.length * 3)) {
+                for (to, pixel) in to.iter_mut().skip(left).zip(from.chunks_exact(3)) {
                     *to = values[usize::from(pixel[sample])];
                 }
             }
         }
         self.resampler.trim(KEEP);
-        Tensor { values: tensor, shape: [3, crop, crop] }
+        tensor
     }
 }
 

@@ -315,7 +315,7 @@ impl Shared {
         };
         drop((body.bytes, bytes, body.memory));
         drop(image);
-        memory.shrink(std::mem::size_of_val(tensor.values.as_slice()));
+        memory.shrink(tensor.len() * size_of::<f32>());
         let mut ready = envelope.map(|()| Ready { tensor, file });
         ready.memory = memory;
         Decoded::Ready(Box::new(ready))

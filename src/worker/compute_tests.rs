@@ -28,7 +28,7 @@ impl Model for Fragile {
     }
 
     fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
-        let white = |t: &&Tensor| t.values.iter().all(|v| *v == t.values[0]) && t.values[0] > 0.9;
+        let white = |t: &&Tensor| t.iter().all(|v| *v == t[[0, 0, 0]]) && t[[0, 0, 0]] > 0.9;
         assert!(!batch.iter().any(white), "a white picture\n");
         self.0.predict(batch)
     }
@@ -203,7 +203,7 @@ proptest! {
         let now = Instant::now();
         let since = now - Duration::from_millis(waited);
         let tensor = || Ready {
-            tensor: Tensor { values: Vec::new(), shape: [0; 3] },
+            tensor: Tensor::default((0, 0, 0)),
             file: FileFacts {
                 location: Location::File("/a".into()),
                 etag: None,

@@ -59,7 +59,7 @@ impl Folder {
 /// A picture of noise between 0 and 1.
 fn noise(shape: [usize; 3], seed: u64) -> Tensor {
     let mut random = SplitMix::named(seed, "picture");
-    Tensor { values: (0..shape.iter().product()).map(|_| random.uniform(0.0, 1.0) as f32).collect(), shape }
+    Tensor::from_shape_simple_fn(shape, || random.uniform(0.0, 1.0) as f32)
 }
 
 fn tiny_pictures(count: u64) -> Vec<Tensor> {
