@@ -22,5 +22,6 @@ pub mod telemetry;
 pub mod cli;
 pub mod enqueue;
 pub mod audit;
+pub mod redrive;
 
 pub use error::{Context, Error, Result};

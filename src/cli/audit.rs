@@ -1,11 +1,9 @@
 //! `lakelens audit`: every input position against records and dead letters.
 
-use std::collections::BTreeMap;
-
 use indicatif::ProgressBar;
 
 use crate::audit::{AuditOptions, audit};
-use crate::cli::{Common, print};
+use crate::cli::{Common, print, properties};
 use crate::{Error, Result, reference};
 
 /// Compare every input position with the records and dead letters: missing, doubled, unasked. Ends with code 3 if they do not balance.
@@ -32,11 +30,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
-    let mut properties = BTreeMap::new();
-    for property in &args.properties {
-        let (name, value) = property.split_once('=').ok_or_else(|| Error::config(format!("--property {property}: write NAME=VALUE")))?;
-        properties.insert(name.to_owned(), value.to_owned());
-    }
+    let properties = properties(&args.properties)?;
     let options =
         AuditOptions { brokers: args.brokers, topic: args.topic, outputs: args.outputs, dead: args.dead, properties, listed: args.list };
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

@@ -1,11 +1,10 @@
 //! `lakelens enqueue`: references of a folder, a bucket, a file or an inventory onto a topic.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::{Common, print};
+use crate::cli::{Common, print, properties};
 use crate::enqueue::{EnqueueOptions, enqueue};
 use crate::{Error, Result, config, store};
 
@@ -45,11 +44,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
-    let mut properties = BTreeMap::new();
-    for property in &args.properties {
-        let (name, value) = property.split_once('=').ok_or_else(|| Error::config(format!("--property {property}: write NAME=VALUE")))?;
-        properties.insert(name.to_owned(), value.to_owned());
-    }
+    let properties = properties(&args.properties)?;
     let s3 = config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint, ..config::S3::default() };
     let options = EnqueueOptions {
         inputs: args.input,

@@ -7,9 +7,12 @@ mod demo;
 mod enqueue;
 mod label;
 mod model;
+mod redrive;
 mod run;
 mod schema;
 mod summary;
+
+use std::collections::BTreeMap;
 
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Enqueue(enqueue::Args),
+    Redrive(redrive::Args),
     Audit(audit::Args),
     #[command(subcommand)]
     Model(model::Command),
@@ -93,6 +97,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Run(args) => run::run(args, common).await,
         Command::Check(args) => check::run(args).await,
         Command::Enqueue(args) => enqueue::run(args, common).await,
+        Command::Redrive(args) => redrive::run(args, common).await,
         Command::Audit(args) => audit::run(args, common).await,
         Command::Model(command) => model::run(command, &common),
         Command::Bench(command) => bench::run(command, common).await,
@@ -123,6 +128,15 @@ fn stop_on_signal() -> CancellationToken {
         }
     });
     token
+}
+
+/// What `--property NAME=VALUE` says. A value may be a secret, so a mistake is not repeated.
+fn properties(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |property: &String| {
+        let (name, value) = property.split_once('=').ok_or_else(|| Error::config("--property: write NAME=VALUE"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    given.iter().map(pair).collect()
 }
 
 /// Writes to stdout; a closed pipe (`| head`) ends the process quietly, as for other Unix tools.

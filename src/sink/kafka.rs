@@ -20,7 +20,8 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage};
 pub use dead_letters::KafkaDeadLetters;
-use producer::{Outgoing, Producer, encoded_size};
+pub(crate) use producer::encoded_size;
+use producer::{Outgoing, Producer};
 
 /// Which parts of a record a topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

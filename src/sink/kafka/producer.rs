@@ -255,7 +255,7 @@ async fn wait_for_topics(brokers: &str, properties: &BTreeMap<String, String>, t
 
 /// Bytes that a message takes at most in a batch of its own, uncompressed: the batch's header (61), the record's varints at their longest, key, value
 /// and headers, given as the sums of the lengths of name and value. After KIP-98's record format.
-pub(super) fn encoded_size(key: usize, value: usize, headers: impl IntoIterator<Item = usize>) -> usize {
+pub(crate) fn encoded_size(key: usize, value: usize, headers: impl IntoIterator<Item = usize>) -> usize {
     const BATCH: usize = 61;
     // Length, attributes, timestamp delta, offset delta, lengths of key and value, number of headers.
     const RECORD: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
