@@ -239,7 +239,7 @@ fn check(model: &TractModel, preprocess: &Preprocess, graph: &Path) -> Result<()
 }
 
 /// A colour gradient, preprocessed.
-fn check_picture(preprocess: &Preprocess) -> Tensor {
+pub(super) fn check_picture(preprocess: &Preprocess) -> Tensor {
     let side = preprocess.crop as usize;
     let values = (0..3 * side * side).map(|i| {
         let (channel, y, x) = (i / (side * side), i / side % side, i % side);
