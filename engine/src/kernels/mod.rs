@@ -15,6 +15,7 @@ mod pool;
 #[cfg(test)]
 mod reference;
 mod simd;
+mod strips;
 #[cfg(test)]
 mod tests;
 mod tile;
