@@ -1,5 +1,7 @@
 //! `lakelens bench`: figures that anyone can measure again. Ratios are taken within one run, pair by pair, since machines drift.
 
+mod engine;
+
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +25,8 @@ use crate::{Context, Error, Result, config, model};
 /// Measure this machine.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Networks beside the measured peak of the cores and beside stock tract: images a second, share of the peak, loading, memory, layers.
+    Engine(engine::Args),
     /// Decode and resize, each format, beside the `image` crate alone.
     Decode {
         /// Seconds in all.
@@ -50,6 +54,7 @@ pub enum Command {
 
 pub async fn run(command: Command, common: Common) -> Result<()> {
     match command {
+        Command::Engine(args) => engine::run(&args, &common),
         Command::Decode { seconds, paths } => formats(seconds, &paths, &common),
         Command::Pipeline { model, images, pairs, threads } => pairs_of_runs(model, images.max(1), pairs.max(1), threads, &common).await,
     }

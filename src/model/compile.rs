@@ -162,7 +162,8 @@ fn first_that_fits(source: &mut Source, input: &Input, crop: usize) -> TractResu
     }
 }
 
-fn typed(source: &Source, batch: usize, crop: usize) -> TractResult<TypedModel> {
+/// The graph as [`compile`] left it, for another batch.
+pub(super) fn typed(source: &Source, batch: usize, crop: usize) -> TractResult<TypedModel> {
     // Shapes that the exporter noted may speak of another batch.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
     let folder = source.path.parent().unwrap_or(Path::new("."));

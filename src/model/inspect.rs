@@ -123,7 +123,8 @@ fn parameters(found: &Opened) -> u64 {
     weights.map(|t| t.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::try_from(d).unwrap_or(0)))).fold(0, u64::saturating_add)
 }
 
-fn flops(model: &TypedModel) -> TractResult<u64> {
+/// Floating-point operations of the convolutions and matrix products, two for each multiply-add.
+pub(super) fn flops(model: &TypedModel) -> TractResult<u64> {
     let mut total = 0;
     for node in model.nodes().iter().filter(|n| matches!(&*n.op.name(), "Conv" | "EinSum")) {
         let facts = model.node_input_facts(node.id)?;

@@ -239,7 +239,7 @@ fn check(model: &TractModel, preprocess: &Preprocess, graph: &Path) -> Result<()
 }
 
 /// A colour gradient, preprocessed.
-fn check_picture(preprocess: &Preprocess) -> Tensor {
+pub(super) fn check_picture(preprocess: &Preprocess) -> Tensor {
     let side = preprocess.crop as usize;
     Tensor::from_shape_fn((3, side, side), |(channel, y, x)| {
         let level = (64 + 61 * channel + (x + 2 * y) * 100 / side) as f32 % 256.0;

@@ -1,5 +1,6 @@
 //! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
 
+pub mod bench;
 mod builder;
 mod compile;
 mod digest;

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lakelens_engine::{Options, Report};
 use ndarray::Axis;
 use tract_onnx::prelude::{IntoTValue, TractResult, TypedModel};
 use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
@@ -47,7 +48,7 @@ pub(super) struct Raw {
 impl TractModel {
     /// Gives the engine what it knows of the graph, optimises the rest and lays out how it runs.
     pub fn new(compiled: Compiled, info: ModelInfo, finish: Finish) -> TractResult<Self> {
-        let model = with_engine(compiled.model, &info.id);
+        let (model, _) = with_engine(compiled.model, &info.id, &Options::default());
         let plan = TypedSimplePlan::new(model.into_optimized()?)?;
         Ok(Self { info, plan, batch: compiled.batch, finish, idle: Mutex::default() })
     }
@@ -112,9 +113,9 @@ impl Model for TractModel {
     }
 }
 
-/// The model with the engine's operators, where they carry it.
-fn with_engine(model: TypedModel, id: &str) -> TypedModel {
-    match lakelens_engine::rewrite(model.clone(), &lakelens_engine::Options::default()) {
+/// The model with the engine's operators, where they carry it, and what they are.
+pub(super) fn with_engine(model: TypedModel, id: &str, options: &Options) -> (TypedModel, Option<Report>) {
+    match lakelens_engine::rewrite(model.clone(), options) {
         Ok((rewritten, report)) => {
             // Transposing at the edges of many small parts costs more than they save.
             if report.taken.len() < report.left.len() {
@@ -123,14 +124,14 @@ fn with_engine(model: TypedModel, id: &str) -> TypedModel {
                     report.taken.len(),
                     report.left.len()
                 );
-                return model;
+                return (model, None);
             }
             tracing::debug!("{id}: the engine runs {} nodes and leaves {} to tract", report.taken.len(), report.left.len());
-            rewritten
+            (rewritten, Some(report))
         }
         Err(error) => {
             tracing::warn!("{id}: the engine cannot take this graph, which runs on tract alone, and slower: {error}");
-            model
+            (model, None)
         }
     }
 }

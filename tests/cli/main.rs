@@ -3,6 +3,7 @@
 // An `unwrap` in a test is the assertion that it looks like.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod outputs;
 
 use std::collections::BTreeMap;

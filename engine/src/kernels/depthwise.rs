@@ -1,5 +1,5 @@
 //! Depthwise convolution: each channel has a kernel of its own, so there is nothing to multiply by more than one thing. It is bound by loads; vectors run
-//! over channels, and a strip of neighbouring output pixels is computed at once, so that each input value is loaded once a kernel row.
+//! over channels. The usual kernels are computed in [`strips`], others pixel by pixel.
 //!
 //! Groups that are narrower than a vector are much the same: the vector holds several groups, and each of a group's input channels in turn is spread over
 //! the group's lanes.
@@ -8,6 +8,7 @@ use super::activation::apply;
 use super::isa::for_each_isa;
 use super::memory::Packed;
 use super::simd::Simd;
+use super::strips::{self, Plane};
 use super::{Activation, ConvArgs, ConvShape, Isa};
 
 /// Packed weights: for each kernel offset and each input channel of a group, all output channels.
@@ -78,6 +79,9 @@ impl Depthwise {
     pub(super) fn run(&self, activation: Activation, args: ConvArgs<'_>) {
         let shape = &self.shape;
         let [oh, ow] = shape.output();
+        if strips::fits(shape) {
+            return self.strips(activation, args);
+        }
         for line in 0..args.images * oh {
             let (image, y) = (line / oh, line % oh);
             let row = Row {
@@ -101,6 +105,29 @@ impl Depthwise {
             unsafe { row_on(self.isa, &row) };
         }
     }
+
+    fn strips(&self, activation: Activation, args: ConvArgs<'_>) {
+        let shape = &self.shape;
+        let [of_input, of_output] = [shape.input, shape.output()].map(|[h, w]| h * w);
+        for image in 0..args.images {
+            let plane = Plane {
+                shape,
+                weights: self.weights.as_ptr(),
+                weight_stride: self.stride,
+                bias: self.bias.as_ptr(),
+                input: args.input[image * of_input * args.input_pitch..].as_ptr(),
+                input_pitch: args.input_pitch,
+                output: args.output[image * of_output * args.output_pitch..].as_mut_ptr(),
+                output_pitch: args.output_pitch,
+                residual: args.residual.map_or(std::ptr::null(), |(values, pitch)| values[image * of_output * pitch..].as_ptr()),
+                residual_pitch: args.residual.map_or(0, |(_, pitch)| pitch),
+                activation,
+            };
+            // SAFETY: `isa` was checked, and the shape is one of those; the image's input, output and residual lie inside their tensors, and weights and
+            // bias are whole vectors.
+            unsafe { strips::plane_on(self.isa, &plane) };
+        }
+    }
 }
 
 /// Computes a row.
@@ -112,17 +139,9 @@ unsafe fn row<S: Simd>(row: &Row<'_>) {
     // SAFETY: the caller's promise, passed on; strips lie within the row.
     unsafe {
         match row.patterns.len() / S::LANES {
-            2 => return grouped::<S, 2, 6>(row),
-            4 => return grouped::<S, 4, 6>(row),
-            8 => return grouped::<S, 8, 6>(row),
-            _ => {}
-        }
-        match (row.shape.dilation[1], row.shape.kernel[1], row.shape.stride[1]) {
-            (1, 3, 1) => strips::<S, 3, 1, 8>(row),
-            (1, 3, 2) => strips::<S, 3, 2, 4>(row),
-            (1, 5, 1) => strips::<S, 5, 1, 8>(row),
-            (1, 5, 2) => strips::<S, 5, 2, 4>(row),
-            (1, 7, 1) => strips::<S, 7, 1, 4>(row),
+            2 => grouped::<S, 2, 6>(row),
+            4 => grouped::<S, 4, 6>(row),
+            8 => grouped::<S, 8, 6>(row),
             _ => pixels::<S>(row),
         }
     }
@@ -141,62 +160,6 @@ fn kernel_rows(row: &Row<'_>) -> impl Iterator<Item = (usize, usize)> {
         let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
         (iy < shape.input[0]).then_some((ky, iy))
     })
-}
-
-/// All strips of `P` pixels of a row, for a dense kernel `KW` wide at a stride of `SX`.
-///
-/// # Safety
-/// As for [`row`].
-#[inline(always)]
-unsafe fn strips<S: Simd, const KW: usize, const SX: usize, const P: usize>(row: &Row<'_>) {
-    let (left, width) = (row.shape.pad[1], row.shape.input[1]);
-    for channel in (0..row.channels).step_by(S::LANES) {
-        let whole = channel + S::LANES <= row.channels;
-        for x in (0..row.width).step_by(P) {
-            let inside = x * SX >= left && x * SX + (P - 1) * SX + KW <= left + width && x + P <= row.width;
-            // SAFETY: the caller's promise; the faster one only where no pixel is outside and no vector is part empty.
-            unsafe {
-                if inside && whole { strip::<S, KW, SX, P, false>(row, channel, x) } else { strip::<S, KW, SX, P, true>(row, channel, x) }
-            }
-        }
-    }
-}
-
-/// One vector of channels of a strip from `x` on; `CHECKED` where some of its input pixels, output pixels or channels do not exist.
-///
-/// # Safety
-/// As for [`row`]; without `CHECKED` all of them exist.
-#[inline(always)]
-unsafe fn strip<S: Simd, const KW: usize, const SX: usize, const P: usize, const CHECKED: bool>(row: &Row<'_>, channel: usize, x: usize) {
-    // SAFETY: pixels outside the image are read from ZEROS, and vectors are cut to the channels that exist.
-    unsafe {
-        let count = if CHECKED { S::LANES.min(row.channels - channel) } else { S::LANES };
-        let mut sums = [S::load(row.bias.add(channel)); P];
-        for (ky, iy) in kernel_rows(row) {
-            let weights = row.weights.add(ky * KW * row.weight_stride + channel);
-            let weights: [S::V; KW] = std::array::from_fn(|kx| S::load(weights.add(kx * row.weight_stride)));
-            let line = row.input.add(iy * row.shape.input[1] * row.input_pitch + channel);
-            let first = (x * SX).wrapping_sub(row.shape.pad[1]);
-            for column in 0..(P - 1) * SX + KW {
-                let ix = first.wrapping_add(column);
-                let value = if !CHECKED {
-                    S::load(line.add(ix * row.input_pitch))
-                } else {
-                    S::load_part(if ix < row.shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() }, count)
-                };
-                for (p, sum) in sums.iter_mut().enumerate() {
-                    if column >= p * SX && column - p * SX < KW {
-                        *sum = S::fma(value, weights[column - p * SX], *sum);
-                    }
-                }
-            }
-        }
-        for (p, sum) in sums.into_iter().enumerate() {
-            if !CHECKED || x + p < row.width {
-                finish::<S>(row, channel, x + p, sum, count);
-            }
-        }
-    }
 }
 
 /// All pixels of a row one by one, for any kernel.

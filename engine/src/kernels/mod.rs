@@ -2,6 +2,7 @@
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
 mod activation;
+pub mod affinity;
 mod algorithm;
 mod conv;
 mod depthwise;
@@ -14,6 +15,7 @@ mod pool;
 #[cfg(test)]
 mod reference;
 mod simd;
+mod strips;
 #[cfg(test)]
 mod tests;
 mod tile;

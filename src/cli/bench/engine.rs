@@ -1,0 +1,343 @@
+//! `lakelens bench engine`: networks beside what the cores can do at most, and beside stock tract, all measured by turns in one run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use lakelens_engine::kernels::Isa;
+use lakelens_engine::kernels::affinity::{cores, pin};
+use lakelens_engine::kernels::peak::{Arithmetic, measure};
+use serde::Serialize;
+
+use super::super::{Common, print};
+use crate::config::Precision;
+use crate::model::bench::{LayerTime, Loading, Network, Runner};
+use crate::model::init_resnet50;
+use crate::{Context, Error, Result};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A model's folder or ONNX file, any number of them; a seeded ResNet-50 where none is given.
+    #[arg(long = "model", value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    /// Arithmetic.
+    #[arg(long, value_delimiter = ',', default_value = "f32", value_parser = precision)]
+    precision: Vec<Precision>,
+    /// Images of one call.
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    batch: Vec<u16>,
+    /// Threads, each pinned to a core and with images of its own; 1 and all cores where not given.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Vec<u16>,
+    /// The time of each layer, too.
+    #[arg(long)]
+    layers: bool,
+    /// Seconds for each network, shared by all that is measured of it.
+    #[arg(long, default_value_t = 8.0)]
+    seconds: f64,
+    /// Leave stock tract out.
+    #[arg(long)]
+    no_tract: bool,
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    let all = [Precision::F32, Precision::Bf16, Precision::Int8];
+    all.into_iter().find(|p| p.name() == name).ok_or_else(|| "one of f32, bf16, int8".to_owned())
+}
+
+/// All that is printed, and the JSON of it.
+#[derive(Serialize)]
+struct Figures {
+    schema: &'static str,
+    /// Instructions that the kernels use.
+    isa: String,
+    cores: usize,
+    peaks: Vec<Peak>,
+    networks: Vec<NetworkFigures>,
+}
+
+/// What cores can do at most.
+#[derive(Serialize, Clone, Copy)]
+struct Peak {
+    arithmetic: &'static str,
+    threads: usize,
+    /// Billions of operations a second of all threads together, two for each multiply-add; null where the processor lacks the instructions.
+    gflops: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct NetworkFigures {
+    model: String,
+    gflop_per_image: f64,
+    file_bytes: u64,
+    /// Seconds, in parts and together.
+    loading: Loading,
+    loading_total: f64,
+    /// Nodes on the engine and nodes left to tract.
+    nodes_on_engine: usize,
+    nodes_on_tract: usize,
+    /// Packed weights, also as a multiple of the file; activations an image.
+    weight_bytes: usize,
+    weights_over_file: f64,
+    arena_bytes: usize,
+    runs: Vec<Run>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Serialize)]
+struct Run {
+    precision: &'static str,
+    batch: usize,
+    threads: usize,
+    images_per_s: f64,
+    gflops: f64,
+    /// Of the peak of as many threads at this precision, measured by turns with it.
+    share_of_peak: Option<f64>,
+    /// Stock tract in f32 with as many threads, an image each at a time, and ours over it.
+    tract_images_per_s: Option<f64>,
+    over_tract: Option<f64>,
+    /// Over the same on one thread, and the peak over one thread's.
+    scaling: Option<f64>,
+    peak_scaling: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    #[serde(flatten)]
+    time: LayerTime,
+    gflops: f64,
+    share_of_peak: Option<f64>,
+}
+
+/// How long one turn lasts.
+const TURN: f64 = 0.25;
+
+pub fn run(args: &Args, common: &Common) -> Result<()> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let mut models = args.models.clone();
+    if models.is_empty() {
+        let seeded = folder.path().join("resnet50");
+        init_resnet50(0, &seeded, 1000)?;
+        models.push(seeded);
+    }
+    let mut threads: Vec<usize> = args.threads.iter().map(|&t| t.into()).collect();
+    if threads.is_empty() {
+        threads = vec![1, cores().len().max(1)];
+    }
+    threads.dedup();
+    let all = threads.iter().copied().chain([1]).collect::<std::collections::BTreeSet<_>>();
+    let arithmetics = [(Arithmetic::F32, "f32"), (Arithmetic::Bf16, "bf16"), (Arithmetic::Int8, "int8")];
+    let mut peaks: Vec<Peak> = arithmetics
+        .iter()
+        .flat_map(|&(arithmetic, name)| {
+            all.iter().map(move |&threads| Peak { arithmetic: name, threads, gflops: peak(arithmetic, threads, 10) })
+        })
+        .collect();
+    let networks = models.iter().map(|m| network(m, args, &threads, &mut peaks)).collect::<Result<_>>()?;
+    let figures = Figures {
+        schema: "lakelens.bench.engine.v1",
+        isa: format!("{:?}", Isa::best()).to_lowercase(),
+        cores: cores().len(),
+        peaks,
+        networks,
+    };
+    if common.json {
+        return print(&format!("{}\n", serde_json::to_string_pretty(&figures).map_err(Error::failed)?));
+    }
+    print(&text(&figures))
+}
+
+/// Runs `work` on `threads` threads at once, each pinned to a core of its own as far as there are so many; begins when all are ready.
+fn together<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+    let (ready, cores) = (Barrier::new(threads), cores());
+    std::thread::scope(|scope| {
+        let (ready, cores, work) = (&ready, &cores, &work);
+        let start = |nth: usize| {
+            scope.spawn(move || {
+                if let Some(core) = cores.get(nth % cores.len().max(1)) {
+                    pin(*core);
+                }
+                ready.wait();
+                work()
+            })
+        };
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+fn peak(arithmetic: Arithmetic, threads: usize, runs: usize) -> Option<f64> {
+    together(threads, || measure(arithmetic, runs)).into_iter().sum::<Option<f64>>().map(|sum| sum / 1e9)
+}
+
+/// One way to run the network, and the best that was seen of it: seconds an image.
+struct Contender<'a> {
+    runner: &'a Runner,
+    threads: usize,
+    best: f64,
+}
+
+impl Contender<'_> {
+    /// As many calls on each thread as fit a turn.
+    fn turn(&mut self) -> Result<()> {
+        let per_call = self.best * (self.runner.batch * self.threads) as f64;
+        let calls = if per_call.is_finite() { ((TURN / per_call) as usize).clamp(1, 10_000) } else { 1 };
+        let spent = together(self.threads, || -> tract_onnx::prelude::TractResult<f64> {
+            let mut turn = self.runner.turn()?;
+            turn.run()?;
+            let start = Instant::now();
+            let mut best = f64::INFINITY;
+            for _ in 0..calls {
+                let call = Instant::now();
+                turn.run()?;
+                best = best.min(call.elapsed().as_secs_f64());
+            }
+            // One thread's best call is its speed when left alone; threads that wait for each other must be taken together.
+            Ok(if self.threads == 1 { best } else { start.elapsed().as_secs_f64() / calls as f64 })
+        });
+        let slowest = spent.into_iter().try_fold(0.0, |most: f64, one| one.map(|one| most.max(one)));
+        let slowest = slowest.map_err(|e| Error::failed(format_args!("the network fails: {e:#}")))?;
+        self.best = self.best.min(slowest / (self.runner.batch * self.threads) as f64);
+        Ok(())
+    }
+}
+
+fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> Result<NetworkFigures> {
+    let (network, first, loading) = Network::load(path, args.precision.first().copied().unwrap_or_default())?;
+    let mut runners: Vec<(Precision, usize, Runner)> = Vec::new();
+    for &precision in &args.precision {
+        for batch in args.batch.iter().map(|&b| usize::from(b)) {
+            match network.engine(precision, batch)? {
+                Some(runner) => runners.push((precision, batch, runner)),
+                None => tracing::warn!("{}: the graph does not take {batch} images in a call", network.id),
+            }
+        }
+    }
+    let stock = if args.no_tract { None } else { Some(network.stock()?) };
+    let contender = |runner, threads| Contender { runner, threads, best: f64::INFINITY };
+    let mut ours: Vec<Contender<'_>> = runners.iter().flat_map(|(_, _, r)| threads.iter().map(move |&t| contender(r, t))).collect();
+    let mut tract: Vec<Contender<'_>> = stock.iter().flat_map(|r| threads.iter().map(move |&t| contender(r, t))).collect();
+    let until = Instant::now() + Duration::from_secs_f64(args.seconds.clamp(0.0, 86_400.0));
+    let mut rounds = 0;
+    while rounds < 3 || Instant::now() < until {
+        for one in tract.iter_mut().chain(&mut ours) {
+            one.turn()?;
+        }
+        for best in peaks.iter_mut() {
+            let arithmetic = match best.arithmetic {
+                "f32" => Arithmetic::F32,
+                "bf16" => Arithmetic::Bf16,
+                _ => Arithmetic::Int8,
+            };
+            best.gflops = best.gflops.map(|known| peak(arithmetic, best.threads, 1).map_or(known, |now| known.max(now)));
+        }
+        rounds += 1;
+    }
+    let peak_of = |name: &str, threads: usize| peaks.iter().find(|p| p.arithmetic == name && p.threads == threads).and_then(|p| p.gflops);
+    let gflop = network.flops as f64 / 1e9;
+    let combinations = runners.iter().flat_map(|(precision, batch, _)| threads.iter().map(move |&t| (precision.name(), *batch, t)));
+    let combinations: Vec<_> = combinations.zip(&ours).collect();
+    let rate = |c: &Contender<'_>| 1.0 / c.best;
+    let runs = combinations.iter().map(|&((precision, batch, threads), contender)| {
+        let alone = combinations.iter().find(|((p, b, t), _)| *p == precision && *b == batch && *t == 1).map(|(_, c)| rate(c));
+        let tract = tract.iter().find(|c| c.threads == threads).map(rate);
+        let peak = peak_of(precision, threads);
+        let images_per_s = rate(contender);
+        Run {
+            precision,
+            batch,
+            threads,
+            images_per_s,
+            gflops: images_per_s * gflop,
+            share_of_peak: peak.map(|p| images_per_s * gflop / p),
+            tract_images_per_s: tract,
+            over_tract: tract.map(|t| images_per_s / t),
+            scaling: alone.map(|a| images_per_s / a),
+            peak_scaling: peak.zip(peak_of(precision, 1)).map(|(all, one)| all / one),
+        }
+    });
+    let runs = runs.collect();
+    let mut layers = Vec::new();
+    if args.layers
+        && let Some((precision, _, runner)) = runners.first()
+    {
+        let measured = together(1, || runner.layers(30)).remove(0);
+        let times = measured.map_err(|e| Error::failed(format_args!("the network fails: {e:#}")))?;
+        let peak = peak_of(precision.name(), 1);
+        layers.extend(times.into_iter().map(|time| {
+            let gflops = time.gflop / time.us * 1e6;
+            Layer { gflops, share_of_peak: peak.filter(|_| time.gflop > 0.0).map(|p| gflops / p), time }
+        }));
+    }
+    let report = first.report.unwrap_or_default();
+    Ok(NetworkFigures {
+        model: network.id.clone(),
+        gflop_per_image: gflop,
+        file_bytes: network.file_bytes,
+        loading,
+        loading_total: loading.total(),
+        nodes_on_engine: report.taken.len(),
+        nodes_on_tract: report.left.len(),
+        weight_bytes: report.weight_bytes(),
+        weights_over_file: report.weight_bytes() as f64 / network.file_bytes.max(1) as f64,
+        arena_bytes: report.arena_bytes(),
+        runs,
+        layers,
+    })
+}
+
+fn text(figures: &Figures) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let or = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
+    let _ = writeln!(out, "instructions: {}; peaks of loops that touch registers only, the best of several runs, pinned:", figures.isa);
+    for peak in &figures.peaks {
+        let unit = if peak.arithmetic == "int8" { "GOP/s" } else { "GFLOP/s" };
+        let _ = writeln!(out, "  {:<5} {:>2} threads {:>9} {unit}", peak.arithmetic, peak.threads, or(peak.gflops, 1));
+    }
+    for n in &figures.networks {
+        let Loading { read, parse, rewrite, optimise, first_answer } = n.loading;
+        let megabytes = |bytes: f64| bytes / 1e6;
+        let _ = writeln!(
+            out,
+            "\n{}: {:.2} GFLOP an image; {} nodes on the engine, {} on tract\n\
+             loading {:.2} s: reading {read:.2}, parsing {parse:.2}, rewriting {rewrite:.2}, optimising {optimise:.2}, first answer {first_answer:.2}\n\
+             weights {:.1} MB, {:.2} times the file; activations {:.1} MB an image",
+            n.model,
+            n.gflop_per_image,
+            n.nodes_on_engine,
+            n.nodes_on_tract,
+            n.loading_total,
+            megabytes(n.weight_bytes as f64),
+            n.weights_over_file,
+            megabytes(n.arena_bytes as f64),
+        );
+        let heads = ["precision", "batch", "threads", "images/s", "GFLOP/s", "of peak", "stock tract", "x tract", "x 1 thread", "peak's"];
+        let _ = writeln!(out, "{}", heads.map(|h| format!("{h:>11}")).concat());
+        for r in &n.runs {
+            let cells = [
+                r.precision.to_owned(),
+                r.batch.to_string(),
+                r.threads.to_string(),
+                format!("{:.2}", r.images_per_s),
+                format!("{:.1}", r.gflops),
+                or(r.share_of_peak, 3),
+                or(r.tract_images_per_s, 2),
+                or(r.over_tract, 2),
+                or(r.scaling, 2),
+                or(r.peak_scaling, 2),
+            ];
+            let _ = writeln!(out, "{}", cells.map(|c| format!("{c:>11}")).concat());
+        }
+        if !n.layers.is_empty() {
+            let _ = writeln!(out, "\n{:>9} {:>8} {:>7}  layers on the engine, one image", "us", "GFLOP/s", "of peak");
+        }
+        for l in &n.layers {
+            let gflops = if l.share_of_peak.is_some() { format!("{:.1}", l.gflops) } else { "-".into() };
+            let share = or(l.share_of_peak, 3);
+            let _ = writeln!(out, "{:>9.1} {gflops:>8} {share:>7}  {:<16} {:<44} {}", l.time.us, l.time.kind, l.time.shape, l.time.name);
+        }
+    }
+    out
+}
