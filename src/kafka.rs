@@ -1,6 +1,8 @@
 //! What every Kafka client of ours shares: how its configuration is put together, where its log goes, which of its errors will not pass, and what
 //! a topic is like.
 
+pub(crate) mod transaction;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -4,6 +4,7 @@
 //! The modules in the order in which data meets them; `ARCHITECTURE.md` draws the arrows.
 
 pub mod error;
+pub mod failpoint;
 pub mod flow;
 pub mod config;
 pub mod kafka;

@@ -250,6 +250,7 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
     let summary = pipeline::run(Parts {
         sources: vec![(source, Reading::References(config::OnDelete::Skip))],
         sinks: vec![Box::new(journal.sink()?)],
+        transactions: None,
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode: config::Decode::default(),

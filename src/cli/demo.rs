@@ -47,6 +47,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let done = pipeline::run(Parts {
         sources: vec![(source, Reading::References(config::OnDelete::Skip))],
         sinks: vec![Box::new(journal.sink()?)],
+        transactions: None,
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode: config::Decode::default(),

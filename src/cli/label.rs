@@ -101,6 +101,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let summary = pipeline::run(Parts {
         sources: vec![(source, Reading::References(OnDelete::Skip))],
         sinks: vec![sink],
+        transactions: None,
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode,

@@ -154,8 +154,5 @@ impl Check<'_> {
                 if path.ends_with(".parquet") { ", or archive the topics with a second pipeline whose source is `records`" } else { "" };
             self.error(path, format!("`delivery: exactly-once` cannot be kept: {why}; use at-least-once{archive}"));
         }
-        if obstacles.is_empty() && !super::EXACTLY_ONCE_BUILT {
-            self.error("delivery", "`exactly-once` is not in this build yet; use at-least-once, or leave it out");
-        }
     }
 }

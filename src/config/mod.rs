@@ -27,7 +27,7 @@ use std::sync::LazyLock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use delivery::{EXACTLY_ONCE_BUILT, effective_delivery};
+pub use delivery::effective_delivery;
 pub use diagnose::{Diagnostic, Diagnostics, Mark, Warning};
 pub use model::*;
 pub use pipeline::*;

@@ -44,6 +44,19 @@ impl fmt::Display for Position {
     }
 }
 
+/// How far one partition is done under one assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitPoint {
+    /// Number of the source.
+    pub source: usize,
+    /// The partition.
+    pub partition: Partition,
+    /// The source's number of the assignment.
+    pub assignment: u64,
+    /// Every message below is done.
+    pub next_offset: i64,
+}
+
 /// A message header; Kafka allows the same name twice and a null value.
 pub type Header = (String, Option<Bytes>);
 

@@ -10,7 +10,7 @@ mod scrub;
 
 pub use envelope::{AckToken, Delivery, Envelope, Item, LostToken};
 pub use memory::{MemoryBudget, Pool, Reservation};
-pub use message::{Header, Message, Partition, Position};
+pub use message::{CommitPoint, Header, Message, Partition, Position};
 pub use outcome::{Outcome, Reason, Rejection, Skip, Stage};
 pub use record::{Label, Record, SourceRef};
 pub use reference::{ImageRef, Location, ParsedItem};

@@ -11,7 +11,7 @@ use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
 use crate::flow::{Partition, Record};
 use crate::format::json::{self, JsonForm};
-use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Which};
+use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Transactions, Which};
 use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
 use crate::source::{self, Control, ListingOptions, Progress, Source};
 use crate::worker::intake::Reading;
@@ -39,10 +39,14 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
     };
     let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };
     // Sinks first: a topic that is missing must be found before the group is joined.
+    let transactions = match config::effective_delivery(pipeline).0 {
+        config::Delivery::ExactlyOnce if !dry => Some(transactions(pipeline).await?),
+        _ => None,
+    };
     let sinks = if dry {
         vec![Box::new(Journal::open("-", false, false)?.sink()?) as Box<dyn Sink>]
     } else {
-        sinks(pipeline, client.as_ref()).await?
+        sinks(pipeline, client.as_ref(), transactions.as_ref()).await?
     };
     let mut sources = Vec::new();
     for source in pipeline.source.all() {
@@ -52,6 +56,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
     Ok(Parts {
         sources,
         sinks,
+        transactions,
         model: loaded,
         fetch: pipeline.fetch.clone(),
         decode: pipeline.decode.clone(),
@@ -95,12 +100,26 @@ async fn start(pipeline: &Pipeline, source: &config::Source, client: Option<Clie
     Ok((started, reading))
 }
 
-async fn sinks(pipeline: &Pipeline, client: Option<&Client>) -> Result<Vec<Box<dyn Sink>>> {
+/// The producer that everything goes through, under an id that no other worker has: workers that shared one would fence each other.
+async fn transactions(pipeline: &Pipeline) -> Result<Transactions> {
+    let (brokers, properties) = cluster(pipeline);
+    let of_sinks = pipeline.sinks.iter().filter_map(|s| s.kafka.as_ref()).flat_map(|k| [&k.labels, &k.embeddings, &k.records]);
+    let mut topics: Vec<String> = of_sinks.flatten().cloned().collect();
+    if let Some(DeadLetters::To(DeadLetterSink { kafka: Some(topic), .. })) = &pipeline.dead_letters {
+        topics.push(topic.clone());
+    }
+    let group = pipeline.source.all().iter().find_map(|s| s.kafka.as_ref()?.group.as_deref()).unwrap_or(&pipeline.name);
+    let id = format!("{group}-{}-{:016x}", pipeline.instance, rand::random::<u64>());
+    Transactions::start(brokers, properties, &topics, &id).await
+}
+
+async fn sinks(pipeline: &Pipeline, client: Option<&Client>, transactions: Option<&Transactions>) -> Result<Vec<Box<dyn Sink>>> {
+    let share = || transactions.map(Transactions::client);
     let (brokers, properties) = cluster(pipeline);
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     for sink in &pipeline.sinks {
         if let Some(kafka) = &sink.kafka {
-            sinks.push(Box::new(KafkaSink::start(kafka, brokers, properties, &pipeline.output, encode).await?));
+            sinks.push(Box::new(KafkaSink::start(kafka, brokers, properties, &pipeline.output, encode, share()).await?));
         }
         if let Some(parquet) = &sink.parquet {
             let conditional = pipeline.store.s3.conditional_writes.unwrap_or(true);
@@ -112,7 +131,7 @@ async fn sinks(pipeline: &Pipeline, client: Option<&Client>) -> Result<Vec<Box<d
     }
     if let Some(DeadLetters::To(DeadLetterSink { kafka, jsonl })) = &pipeline.dead_letters {
         if let Some(topic) = kafka {
-            sinks.push(Box::new(KafkaDeadLetters::start(topic, brokers, properties).await?));
+            sinks.push(Box::new(KafkaDeadLetters::start(topic, brokers, properties, share()).await?));
         }
         if let Some(folder) = jsonl {
             sinks.push(Box::new(JsonlSink::rejections(folder)?));

@@ -15,6 +15,7 @@ use crate::flow::MemoryBudget;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
 use crate::sink::Sink;
+use crate::sink::kafka::Transactions;
 use crate::source::Source;
 use crate::telemetry::{Progress, Stats};
 use crate::worker::compute::{Compute, ComputeConfig};
@@ -35,6 +36,8 @@ pub struct Parts {
     pub sources: Vec<(Source, Reading)>,
     /// Where everything goes; dead letters included.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// Exactly-once: what the sinks write and the sources' offsets are one transaction.
+    pub transactions: Option<Transactions>,
     /// The network; `None` in a pipeline that only archives records.
     pub model: Option<Loaded>,
     /// Fetching.
@@ -92,6 +95,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
     let result_bytes = 2048 + if parts.output.embeddings { 4 * parts.model.as_ref().map_or(2048, |m| m.info().embedding_dim) } else { 0 };
     let info = parts.model.as_ref().map(|m| m.info().clone());
 
+    let transactional = parts.transactions.is_some();
     let mut stages = Vec::new();
     let mut compute = None;
     if let Some(loaded) = parts.model {
@@ -114,13 +118,15 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         stages.push(tokio::spawn(fetching::run(fetcher, work_rx, outlets, cancel_fetches.clone())));
         compute = Some(pool);
     }
-    stages.push(tokio::spawn(deliver::run(parts.sinks, commands_rx, reports_tx, fatal_tx, stats.clone())));
+    let members = parts.sources.iter().filter_map(|(source, _)| source.member.clone()).collect();
+    let transactions = parts.transactions.map(|transactions| transactions.with_members(members));
+    stages.push(tokio::spawn(deliver::run(parts.sinks, transactions, commands_rx, reports_tx, fatal_tx, stats.clone())));
 
     let (events_tx, events) = mpsc::channel(EVENTS);
     let mut feeds = Vec::new();
     let mut forwards = Vec::new();
     for (number, (source, reading)) in parts.sources.into_iter().enumerate() {
-        let Source { events: mut from, control } = source;
+        let Source { events: mut from, control, .. } = source;
         let to = events_tx.clone();
         forwards.push(tokio::spawn(async move {
             while let Some(event) = from.recv().await {
@@ -144,7 +150,8 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         cancel_fetches: cancel_fetches.clone(),
         stop: parts.stop,
     };
-    let settings = Settings { bounds: parts.bounds, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
+    let settings =
+        Settings { bounds: parts.bounds, transactional, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
     let begun = Instant::now();
     let progress = Progress::start(stats.clone(), parts.quiet);
     let ending = Coordinator::new(feeds, channels, settings, stats.clone()).run().await;

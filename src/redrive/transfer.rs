@@ -1,7 +1,7 @@
 //! Letters and positions in one transaction.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -10,11 +10,10 @@ use rdkafka::message::{Header as Field, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use crate::flow::Header;
-use crate::kafka::{SAY_EVERY, client_config, creation_error};
+use crate::kafka::transaction::{self, End, PATIENCE};
+use crate::kafka::{client_config, creation_error};
 use crate::{Error, Result};
 
-/// Longest time in one blocking call; one that took longer is made again, which librdkafka takes for the same one.
-const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A message that goes back.
@@ -23,13 +22,6 @@ pub struct Back {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<Header>,
-}
-
-/// What became of a transaction.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    Committed,
-    Aborted(String),
 }
 
 /// A transactional producer under an id that everyone who redrives with this group shares: a second one ends the first, so that no letter goes twice.
@@ -113,28 +105,8 @@ impl Transfer {
         }
     }
 
-    /// Makes a call until it works or the transaction is lost; one that is lost is aborted.
     fn call(&self, what: &str, call: impl Fn(&ThreadedProducer<DefaultProducerContext>) -> KafkaResult<()>) -> Result<End> {
-        let (begun, mut said) = (Instant::now(), Instant::now());
-        let mut aborting: Option<String> = None;
-        loop {
-            let result = if aborting.is_some() { self.client.abort_transaction(PATIENCE) } else { call(&self.client) };
-            let Err(error) = result else { return Ok(aborting.map_or(End::Committed, End::Aborted)) };
-            match &error {
-                KafkaError::Transaction(e) if e.is_fatal() => return Err(self.fatal(what, &error)),
-                KafkaError::Transaction(e) if e.txn_requires_abort() && aborting.is_none() => aborting = Some(error.to_string()),
-                KafkaError::Transaction(e) if e.is_retriable() => {
-                    if said.elapsed() >= SAY_EVERY {
-                        said = Instant::now();
-                        tracing::warn!("{what} at {}: {error}; trying for {} s now", self.brokers, begun.elapsed().as_secs());
-                    }
-                    std::thread::sleep(PAUSE);
-                }
-                // Committing flushes first; what failed in there is said by the commit itself.
-                KafkaError::Flush(_) => std::thread::sleep(PAUSE),
-                _ => return Err(self.fatal(what, &error)),
-            }
-        }
+        transaction::call(&self.client, &self.brokers, what, call).map_err(|error| self.fatal(what, &error))
     }
 
     fn fatal(&self, what: &str, error: &KafkaError) -> Error {

@@ -4,11 +4,12 @@
 mod conforms;
 mod dead_letters;
 mod producer;
+mod transactions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,8 +21,10 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage};
 pub use dead_letters::KafkaDeadLetters;
+pub use producer::Client;
 pub(crate) use producer::encoded_size;
 use producer::{Outgoing, Producer};
+pub use transactions::Transactions;
 
 /// Which parts of a record a topic gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +56,8 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    /// Connects to the topics of `config`. `brokers` and `properties` are the source's, for a sink that names none itself. Waits while no broker
-    /// answers.
+    /// Connects to the topics of `config`. `brokers` and `properties` are the source's, for a sink that names none itself; where sinks `share` a
+    /// producer, theirs count. Waits while no broker answers.
     ///
     /// # Errors
     /// [`Error::Config`] if no topic is named or a property is refused; [`Error::Failed`] naming a topic that does not exist.
@@ -64,6 +67,7 @@ impl KafkaSink {
         properties: &BTreeMap<String, String>,
         output: &config::Output,
         encode: Encode,
+        share: Option<Arc<Client>>,
     ) -> Result<Self> {
         let topics: Vec<(String, Which)> =
             [(&config.labels, Which::Labels), (&config.embeddings, Which::Embeddings), (&config.records, Which::Whole)]
@@ -75,7 +79,10 @@ impl KafkaSink {
         }
         let names: Vec<String> = topics.iter().map(|(t, _)| t.clone()).collect();
         let brokers = config.brokers.as_deref().filter(|b| !b.is_empty()).unwrap_or(brokers);
-        let producer = Producer::start(brokers, config.properties.as_ref().unwrap_or(properties), &names).await?;
+        let producer = match share {
+            Some(client) => Producer::within(client, &names),
+            None => Producer::start(brokers, config.properties.as_ref().unwrap_or(properties), &names).await?,
+        };
         Ok(Self {
             name: format!("kafka:{}", names.join(",")),
             topics,

@@ -5,6 +5,7 @@
 
 mod context;
 mod lost;
+mod member;
 mod offsets;
 mod poller;
 mod rebalance;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{client_config, creation_error, lasting, lock};
 use context::SourceContext;
+use member::GroupMember;
 pub use offsets::lost_messages;
 use poller::Poller;
 
@@ -45,6 +47,8 @@ enum Command {
 /// One partition that is ours.
 #[derive(Debug, Clone)]
 struct Owned {
+    /// Number of the assignment.
+    assignment: u64,
     /// The offset that it began at when it became ours.
     begun: i64,
     /// The next offset to take from librdkafka.
@@ -58,8 +62,8 @@ struct Owned {
 }
 
 impl Owned {
-    fn at(offset: i64) -> Self {
-        Self { begun: offset, next: offset, handed: offset, end_seen: None, leaving: false }
+    fn at(assignment: u64, offset: i64) -> Self {
+        Self { assignment, begun: offset, next: offset, handed: offset, end_seen: None, leaving: false }
     }
 
     /// Offset of the next message to hand out.
@@ -75,6 +79,8 @@ impl Owned {
 #[derive(Debug, Default)]
 struct Shared {
     owned: BTreeMap<Partition, Owned>,
+    /// Assignments so far.
+    assignments: u64,
     /// The group has answered at least once, if only with nothing.
     assigned_once: bool,
 }
@@ -93,13 +99,14 @@ pub async fn start(config: &config::KafkaSource, group: &str, instance: &str) ->
     let shared = Arc::new(Mutex::new(Shared::default()));
     let (events, receiver) = mpsc::channel(EVENTS);
     let (commands, orders) = std_mpsc::channel();
+    let member = Arc::new(GroupMember { shared: shared.clone(), consumer: Arc::downgrade(&consumer) });
     let control = KafkaControl { commands, shared: shared.clone(), consumer: Arc::downgrade(&consumer) };
     let poller = Poller::new(consumer, config.clone(), patience, events, orders, shared, tokio::runtime::Handle::current());
     std::thread::Builder::new()
         .name("kafka-source".into())
         .spawn(move || poller.run())
         .map_err(|e| Error::failed(format!("no thread for the Kafka source: {e}")))?;
-    Ok(Source { events: receiver, control: Box::new(control) })
+    Ok(Source { events: receiver, control: Box::new(control), member: Some(member) })
 }
 
 fn consumer_config(config: &config::KafkaSource, group: &str, instance: &str) -> Result<rdkafka::ClientConfig> {

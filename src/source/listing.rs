@@ -133,7 +133,11 @@ pub(super) fn launch(
         }
     });
     let state = state.map(|path| StateFile { path: path.to_owned(), inputs: names, saved: tokio::sync::Mutex::new(next_offset) });
-    Ok(Source { events, control: Box::new(Listed { partition, paused, shared, state, cancel, task: Mutex::new(Some(task)) }) })
+    Ok(Source {
+        events,
+        control: Box::new(Listed { partition, paused, shared, state, cancel, task: Mutex::new(Some(task)) }),
+        member: None,
+    })
 }
 
 /// Names for messages and for the partition, however many files a shell's pattern became.
@@ -168,7 +172,7 @@ struct Producer {
 impl Producer {
     async fn run(mut self, next_offset: i64, resume: Option<(usize, Mark)>) {
         // Sending fails only when the worker is gone, and then nobody is left to tell.
-        let _ = self.tx.send(Event::Assigned { partition: self.partition.clone(), next_offset }).await;
+        let _ = self.tx.send(Event::Assigned { partition: self.partition.clone(), assignment: 0, next_offset }).await;
         let last = match self.list(next_offset, resume).await {
             Ok(true) => Event::End,
             Ok(false) => return,

@@ -8,6 +8,7 @@ pub mod lines;
 pub mod listing;
 mod offsets;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
 use crate::flow::{Message, Partition};
+use crate::kafka::transaction::Member;
 
 pub use listing::ListingOptions;
 pub use offsets::{OffsetTracker, Unknown};
@@ -25,13 +27,16 @@ pub struct Source {
     pub events: mpsc::Receiver<Event>,
     /// What can be asked of it.
     pub control: Box<dyn Control>,
+    /// What transactions over its offsets need; `None` where its progress is not kept in Kafka.
+    pub member: Option<Arc<dyn Member>>,
 }
 
 /// What a source reports. Of one partition: `Assigned`, then its messages in offset order, then `Revoked`, perhaps over again.
 #[derive(Debug)]
 pub enum Event {
-    /// The partition is this worker's from now on; the first message will have `next_offset` or a later one.
-    Assigned { partition: Partition, next_offset: i64 },
+    /// The partition is this worker's from now on; the first message will have `next_offset` or a later one. `assignment` is a number that no other
+    /// assignment of this source has.
+    Assigned { partition: Partition, assignment: u64, next_offset: i64 },
     /// One message.
     Message(Message),
     /// The partitions are about to be taken away. The source waits for `done` to be answered (or dropped), with the next offsets to commit, but no

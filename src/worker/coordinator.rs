@@ -19,7 +19,7 @@ use super::lane::Lane;
 use super::ledger::Ledger;
 use super::reject_limit::RejectWindow;
 use super::terms::{Channels, Ending, Feed, Settings};
-use crate::flow::{AckToken, Delivery, Envelope, LostToken, Message, Outcome, ParsedItem, Partition, Reservation};
+use crate::flow::{AckToken, CommitPoint, Delivery, Envelope, LostToken, Message, Outcome, ParsedItem, Partition, Reservation};
 use crate::sink::Flush;
 use crate::source::Event;
 use crate::telemetry::{Stats, escape};
@@ -146,12 +146,12 @@ impl Coordinator {
 
     fn on_event(&mut self, source: usize, event: Event) -> Result<()> {
         match event {
-            Event::Assigned { partition, next_offset } => {
+            Event::Assigned { partition, assignment, next_offset } => {
                 self.let_go(&partition);
                 self.epoch += 1;
                 tracing::info!(%partition, next_offset, "assigned");
                 self.command(Command::Begin(partition.clone(), next_offset));
-                self.lanes.insert(partition, Lane::new(source, self.epoch, next_offset));
+                self.lanes.insert(partition, Lane::new(source, self.epoch, assignment, next_offset));
                 self.quiet_since = None;
             }
             Event::Message(message) => self.on_message(source, message)?,
@@ -241,17 +241,17 @@ impl Coordinator {
         if self.writes > 0 {
             return;
         }
-        let mut batch = Vec::new();
-        for lane in self.lanes.values_mut().filter(|lane| !lane.revoking) {
-            lane.take_ready(&mut batch);
+        let (mut batch, mut points) = (Vec::new(), Vec::new());
+        for (partition, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.revoking) {
+            points.extend(lane.hand_over(partition, self.settings.transactional, &mut batch));
         }
-        self.send(batch);
+        self.send(batch, points);
     }
 
-    fn send(&mut self, batch: Vec<Delivery>) {
+    fn send(&mut self, batch: Vec<Delivery>, points: Vec<CommitPoint>) {
         if !batch.is_empty() {
             self.writes += 1;
-            self.command(Command::Write(batch));
+            self.command(Command::Write(batch, points));
         }
     }
 
@@ -261,7 +261,7 @@ impl Coordinator {
     }
 
     fn on_report(&mut self, report: Report) {
-        if !report.written.is_empty() {
+        if report.wrote {
             self.writes -= 1;
             for written in &report.written {
                 if let Some(lane) = self.lanes.get_mut(&written.partition).filter(|lane| lane.epoch == written.epoch) {
@@ -278,6 +278,12 @@ impl Coordinator {
                 lane.settle(held).into_iter().for_each(|fate| account.book(fate));
             }
             self.pace(&partition);
+        }
+        for point in report.committed {
+            if let Some(lane) = self.lanes.get_mut(&point.partition).filter(|lane| lane.assignment == point.assignment) {
+                lane.committed = lane.committed.max(point.next_offset);
+                lane.tracker.committed(point.next_offset);
+            }
         }
         if !report.released.is_empty() {
             self.on_released(&report.released);

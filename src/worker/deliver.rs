@@ -7,7 +7,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::ledger::Fate;
-use crate::flow::{Delivery, Outcome, Partition};
+use crate::flow::{CommitPoint, Delivery, Outcome, Partition};
+use crate::sink::kafka::Transactions;
 use crate::sink::{Flush, Sink};
 use crate::telemetry::Stats;
 use crate::{Error, Result};
@@ -16,8 +17,8 @@ use crate::{Error, Result};
 pub enum Command {
     /// A partition begins at this offset.
     Begin(Partition, i64),
-    /// Outcomes, in order for each partition.
-    Write(Vec<Delivery>),
+    /// Outcomes, in order for each partition, and how far each partition is done with them.
+    Write(Vec<Delivery>, Vec<CommitPoint>),
     /// Let go of partitions that are going away.
     Release(Vec<Partition>),
     /// Make durable what can be (`Flush::Ready`), or everything.
@@ -38,9 +39,14 @@ pub struct Written {
 }
 
 /// The answer to each command.
+#[derive(Default)]
 pub struct Report {
-    /// What the command wrote.
+    /// Whether the command was a `Write`.
+    pub wrote: bool,
+    /// What the command wrote; not what another worker owns by now.
     pub written: Vec<Written>,
+    /// What was committed with it, where that is one transaction.
+    pub committed: Vec<CommitPoint>,
     /// For each partition asked about or written, the lowest offset that some sink still holds.
     pub held: Vec<(Partition, Option<i64>)>,
     /// The partitions that a `Release` let go of.
@@ -49,9 +55,10 @@ pub struct Report {
     pub flushed: Option<Flush>,
 }
 
-/// Runs until the command channel closes. An error of a sink is final: it is sent to `fatal` and nothing more is written.
+/// Runs until the command channel closes; with `transactions`, each write is one of them. An error of a sink is final: it is sent to `fatal` and nothing more is written.
 pub async fn run(
     mut sinks: Vec<Box<dyn Sink>>,
+    transactions: Option<Transactions>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     reports: mpsc::UnboundedSender<Report>,
     fatal: mpsc::UnboundedSender<Error>,
@@ -62,7 +69,7 @@ pub async fn run(
         let begun = Instant::now();
         // What a command holds is dropped after its failure was told: the dropped tokens would otherwise be taken for the cause.
         let _panics = Panics(&fatal);
-        match obey(&mut sinks, &mut owned, &mut command).await {
+        match obey(&mut sinks, transactions.as_ref(), &mut owned, &mut command).await {
             Ok(report) => {
                 stats.deliver.add(begun.elapsed());
                 if reports.send(report).is_err() {
@@ -89,8 +96,13 @@ impl Drop for Panics<'_> {
     }
 }
 
-async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: &mut Command) -> Result<Report> {
-    let mut report = Report { written: Vec::new(), held: Vec::new(), released: Vec::new(), flushed: None };
+async fn obey(
+    sinks: &mut [Box<dyn Sink>],
+    transactions: Option<&Transactions>,
+    owned: &mut Vec<Partition>,
+    command: &mut Command,
+) -> Result<Report> {
+    let mut report = Report::default();
     match command {
         Command::Begin(partition, next_offset) => {
             for sink in sinks.iter_mut() {
@@ -100,17 +112,19 @@ async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: 
                 owned.push(partition.clone());
             }
         }
-        Command::Write(deliveries) => {
+        Command::Write(deliveries, points) => {
+            report.wrote = true;
             for delivery in deliveries.iter_mut() {
                 if let Some(rejection) = sinks.iter_mut().find_map(|sink| sink.check(delivery).err()) {
                     delivery.outcome = Outcome::Rejected(rejection);
                 }
             }
-            for sink in sinks.iter_mut() {
-                sink.write(deliveries).await?;
+            match transactions {
+                Some(transactions) => write_in_transaction(sinks, transactions, deliveries, points).await?,
+                None => write(sinks, deliveries).await?,
             }
-            for sink in sinks.iter_mut() {
-                sink.flush(Flush::Ready).await?;
+            if transactions.is_some() {
+                report.committed = std::mem::take(points);
             }
             report.written.reserve(deliveries.len());
             for delivery in deliveries.drain(..) {
@@ -142,6 +156,40 @@ async fn obey(sinks: &mut [Box<dyn Sink>], owned: &mut Vec<Partition>, command: 
     }
     report.held.extend(owned.iter().map(|p| (p.clone(), held(sinks, p))));
     Ok(report)
+}
+
+async fn write(sinks: &mut [Box<dyn Sink>], deliveries: &[Delivery]) -> Result<()> {
+    for sink in sinks.iter_mut() {
+        sink.write(deliveries).await?;
+    }
+    for sink in sinks.iter_mut() {
+        sink.flush(Flush::Ready).await?;
+    }
+    Ok(())
+}
+
+/// Writes and commits until that worked for all that is still this worker's; what is not is let go of.
+async fn write_in_transaction(
+    sinks: &mut [Box<dyn Sink>],
+    transactions: &Transactions,
+    deliveries: &mut Vec<Delivery>,
+    points: &mut Vec<CommitPoint>,
+) -> Result<()> {
+    loop {
+        points.retain(|point| transactions.owns(point));
+        let ours = |delivery: &Delivery| points.iter().any(|point| point.partition == delivery.item.position.partition);
+        for delivery in deliveries.extract_if(.., |delivery| !ours(delivery)) {
+            delivery.token.settle();
+        }
+        if points.is_empty() {
+            return Ok(());
+        }
+        transactions.begin().await?;
+        write(sinks, deliveries).await?;
+        if transactions.commit(points).await? {
+            return Ok(());
+        }
+    }
 }
 
 fn held(sinks: &[Box<dyn Sink>], partition: &Partition) -> Option<i64> {

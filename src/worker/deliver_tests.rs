@@ -68,7 +68,7 @@ fn refs() -> Partition {
 
 fn records(offsets: std::ops::Range<i64>) -> Command {
     let at = |offset| Position { partition: refs(), offset, item: 0 };
-    Command::Write(offsets.map(|offset| delivery(at(offset), true, What::Record)).collect())
+    Command::Write(offsets.map(|offset| delivery(at(offset), true, What::Record)).collect(), Vec::new())
 }
 
 /// Obeys the commands one after another; gives the reports, what was noted, and the error that ended it.
@@ -80,7 +80,7 @@ async fn obeyed(sinks: &[Noting], commands: Vec<Command>) -> (Vec<Report>, Vec<S
     drop(to);
     let notes = Arc::new(Mutex::new(Vec::new()));
     let boxed = sinks.iter().map(|sink| Box::new(Noting { notes: notes.clone(), ..sink.clone() }) as Box<dyn Sink>).collect();
-    let _ = tokio::spawn(run(boxed, from, reports_to, fatal_to, Arc::default())).await;
+    let _ = tokio::spawn(run(boxed, None, from, reports_to, fatal_to, Arc::default())).await;
     let mut all = Vec::new();
     while let Some(report) = reports.recv().await {
         all.push(report);

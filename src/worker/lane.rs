@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 
 use super::ledger::Fate;
-use crate::flow::Delivery;
+use crate::flow::{CommitPoint, Delivery, Partition};
 use crate::source::OffsetTracker;
 
 /// One partition, from its assignment to its revocation.
 pub struct Lane {
     /// Which source it belongs to.
     pub source: usize,
-    /// The assignment.
+    /// The assignment, as the coordinator counts them.
     pub epoch: u64,
+    /// The assignment, as the source counts them.
+    pub assignment: u64,
     /// What is received, finished and handed to the sinks.
     pub tracker: OffsetTracker<Delivery>,
     /// Whether the source was told to pause it.
@@ -34,10 +36,11 @@ pub struct Lane {
 
 impl Lane {
     /// A partition that begins at `next_offset`.
-    pub fn new(source: usize, epoch: u64, next_offset: i64) -> Self {
+    pub fn new(source: usize, epoch: u64, assignment: u64, next_offset: i64) -> Self {
         Self {
             source,
             epoch,
+            assignment,
             tracker: OffsetTracker::new(next_offset),
             paused: false,
             written: VecDeque::new(),
@@ -50,13 +53,26 @@ impl Lane {
         }
     }
 
-    /// Takes what is finished and in order, to be sent to the sinks.
-    pub fn take_ready(&mut self, into: &mut Vec<Delivery>) {
-        let ready = self.tracker.take_ready();
+    /// Takes what is finished and in order, to be sent to the sinks; of `whole` messages only, if asked for.
+    pub fn take_ready(&mut self, whole: bool, into: &mut Vec<Delivery>) {
+        let ready = self.tracker.take_ready(whole);
         if let Some((first, ..)) = ready.first() {
             self.sending = Some(self.sending.map_or(*first, |lowest| lowest.min(*first)));
         }
         into.extend(ready.into_iter().map(|(_, _, delivery)| delivery));
+    }
+
+    /// [`Self::take_ready`], and how far the partition is done with what was taken. Of whole messages only where `transactional`: what is handed over
+    /// is then committed with it.
+    pub fn hand_over(&mut self, partition: &Partition, transactional: bool, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
+        let before = into.len();
+        self.take_ready(transactional, into);
+        (into.len() > before).then(|| CommitPoint {
+            source: self.source,
+            partition: partition.clone(),
+            assignment: self.assignment,
+            next_offset: self.tracker.commit_point(None),
+        })
     }
 
     /// The sinks took everything that was sent.
@@ -98,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::flow::{Partition, Position};
+    use crate::flow::Position;
     use crate::sink::conformance::{What, delivery};
 
     fn any_delivery(offset: i64, item: u32, last: bool) -> Delivery {
@@ -113,7 +129,7 @@ mod tests {
             seed in proptest::collection::vec(any::<prop::sample::Index>(), 60),
             held_back in proptest::collection::vec(proptest::option::of(0i64..25), 60),
         ) {
-            let mut lane = Lane::new(0, 1, 0);
+            let mut lane = Lane::new(0, 1, 1, 0);
             let mut open: Vec<(i64, u32, bool)> = Vec::new();
             for (offset, count) in counts.iter().enumerate() {
                 lane.tracker.received(offset as i64, *count);
@@ -129,7 +145,7 @@ mod tests {
                 let (offset, item, last) = open.swap_remove(index.index(open.len()));
                 lane.tracker.finish(offset, item, any_delivery(offset, item, last)).unwrap();
                 let mut batch = Vec::new();
-                lane.take_ready(&mut batch);
+                lane.take_ready(false, &mut batch);
                 if let Some(first) = batch.first() {
                     prop_assert!(lane.commit_point() <= first.item.position.offset, "what is on its way is not committed");
                 }

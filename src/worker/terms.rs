@@ -57,6 +57,8 @@ pub struct Channels {
 pub struct Settings {
     /// When it ends by itself.
     pub bounds: Bounds,
+    /// Offsets go with what is written, in one transaction.
+    pub transactional: bool,
     /// Bytes for finished results that wait for an earlier one.
     pub results_memory: usize,
     /// Upper estimate of one result in bytes.

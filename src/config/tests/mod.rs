@@ -184,7 +184,6 @@ fn what_cannot_be_kept_is_refused() {
             "neither a path nor s3",
         ),
         ("version: 1", "version: 1\nmemory: 100MiB", "memory: is too small for one image"),
-        ("version: 1", "version: 1\ndelivery: exactly-once", "2:11: delivery: `exactly-once` is not in this build"),
         ("version: 1", "version: 1\nstore: { s3: { endpoint: \"http://u:hunter2@h:1\" } }", "holds credentials"),
         ("version: 1", "version: 1\ntelemetry: { listen: \":9464\" }", "telemetry.listen: must be host:port"),
         ("lake/*", "lake", "3:24: fetch.allow.s3[0]: `lake` is not `bucket/*`"),
@@ -250,6 +249,15 @@ fn exactly_once_names_what_stands_against_it() {
     let (delivery, why) = effective_delivery(&good(&small("  - kafka: { labels: labels }", "  - parquet: { path: out/ }")));
     assert_eq!(delivery, Delivery::AtLeastOnce);
     assert!(why.contains("Parquet"));
+    let other = exactly("  - kafka: { labels: l, properties: { linger.ms: '50' } }\n");
+    assert!(
+        mistakes(&other).contains("sinks[0].kafka.properties: `delivery: exactly-once` cannot be kept: one transaction has one producer")
+    );
+    let kept = small("  - kafka: { labels: labels }", "  - kafka: { labels: labels }");
+    let (delivery, why) = effective_delivery(&good(&kept));
+    assert_eq!(delivery, Delivery::AtLeastOnce);
+    assert!(why.contains("can be kept"), "{why}");
+    assert_eq!(effective_delivery(&good(&format!("{kept}delivery: exactly-once\n"))).0, Delivery::ExactlyOnce);
 }
 
 #[test]

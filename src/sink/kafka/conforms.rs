@@ -29,7 +29,7 @@ struct Records(Topic);
 impl Destination for Records {
     async fn start(&self) -> Box<dyn Sink> {
         let config = config::KafkaSink { records: Some(self.0.name.clone()), ..Default::default() };
-        Box::new(KafkaSink::start(&config, &self.0.broker, &none(), &config::Output::default(), encode).await.unwrap())
+        Box::new(KafkaSink::start(&config, &self.0.broker, &none(), &config::Output::default(), encode, None).await.unwrap())
     }
 
     async fn read(&self) -> Vec<Position> {
@@ -64,7 +64,7 @@ struct Letters(Topic);
 #[async_trait]
 impl Destination for Letters {
     async fn start(&self) -> Box<dyn Sink> {
-        Box::new(KafkaDeadLetters::start(&self.0.name, &self.0.broker, &none()).await.unwrap())
+        Box::new(KafkaDeadLetters::start(&self.0.name, &self.0.broker, &none(), None).await.unwrap())
     }
 
     async fn read(&self) -> Vec<Position> {

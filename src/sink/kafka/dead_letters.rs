@@ -1,12 +1,13 @@
 //! Dead letters: the input as it came, with why it was rejected in headers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rdkafka::message::OwnedHeaders;
 
-use super::producer::{Outgoing, Producer, encoded_size};
+use super::producer::{Client, Outgoing, Producer, encoded_size};
 use crate::error::Result;
 use crate::flow::{Delivery, Header, Item, Outcome, Partition, Rejection};
 use crate::sink::unflushed::Unflushed;
@@ -31,12 +32,15 @@ pub struct KafkaDeadLetters {
 }
 
 impl KafkaDeadLetters {
-    /// Connects to `topic`. Waits while no broker answers.
+    /// Connects to `topic`, or takes part in the producer that sinks `share`. Waits while no broker answers.
     ///
     /// # Errors
     /// [`crate::Error::Config`] if a property is refused, [`crate::Error::Failed`] if the topic does not exist.
-    pub async fn start(topic: &str, brokers: &str, properties: &BTreeMap<String, String>) -> Result<Self> {
-        let producer = Producer::start(brokers, properties, &[topic.to_owned()]).await?;
+    pub async fn start(topic: &str, brokers: &str, properties: &BTreeMap<String, String>, share: Option<Arc<Client>>) -> Result<Self> {
+        let producer = match share {
+            Some(client) => Producer::within(client, &[topic.to_owned()]),
+            None => Producer::start(brokers, properties, &[topic.to_owned()]).await?,
+        };
         Ok(Self { name: format!("kafka:{topic}"), producer, unflushed: Unflushed::default() })
     }
 }

@@ -1,8 +1,8 @@
 //! An idempotent producer whose deliveries can be awaited.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -15,14 +15,15 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, Result};
 use crate::kafka::{
-    Logger, SAY_EVERY, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits, topic_state,
+    Logger, SAY_EVERY, TopicLimits, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits,
+    topic_state,
 };
 
 /// librdkafka's own default for a batch; a topic that takes less gets smaller ones.
 const BATCH_BYTES: usize = 1_000_000;
 
 #[derive(Debug, Default)]
-struct SinkContext {
+pub(super) struct SinkContext {
     logger: Logger,
     outstanding: AtomicU64,
     /// The first delivery that failed for good.
@@ -72,72 +73,116 @@ pub(super) struct Outgoing<'a> {
     pub(super) timestamp_ms: Option<i64>,
 }
 
-pub(super) struct Producer {
+/// librdkafka's producer.
+pub(super) type Inner = ThreadedProducer<SinkContext>;
+
+/// A producer that one sink has for itself, or all sinks of a pipeline share for their transactions.
+pub struct Client {
     /// `None` only while being dropped.
-    client: Option<ThreadedProducer<SinkContext>>,
-    brokers: String,
-    topics: Vec<String>,
-    limits: Vec<usize>,
-    retention_ms: Vec<Option<i64>>,
+    inner: Option<Inner>,
+    pub(super) brokers: String,
+    limits: BTreeMap<String, TopicLimits>,
+    own_limit: usize,
+    transactional: bool,
 }
 
-impl Producer {
-    /// A producer for `topics`, which must exist. Waits while no broker answers.
-    pub(super) async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Self> {
+impl Client {
+    /// A producer for `topics`, which must exist; a transactional one where an id is given. Waits while no broker answers.
+    pub(super) async fn start(
+        brokers: &str,
+        properties: &BTreeMap<String, String>,
+        topics: &[String],
+        transactional_id: Option<&str>,
+    ) -> Result<Self> {
         wait_for_topics(brokers, properties, topics).await?;
         let told = topic_limits(brokers, properties, topics).await?;
-        let of_topics: Vec<usize> = told.iter().map(|l| l.max_message).collect();
-        let largest = of_topics.iter().copied().max().unwrap_or_default().max(1000);
-        let smallest = of_topics.iter().copied().min().unwrap_or_default();
-        let defaults = [
+        let largest = told.iter().map(|l| l.max_message).max().unwrap_or_default().max(1000);
+        let smallest = told.iter().map(|l| l.max_message).min().unwrap_or_default();
+        let mut defaults = vec![
             ("client.id", "lakelens"),
             ("linger.ms", "5"),
             ("compression.type", "lz4"),
             ("partitioner", "murmur2_random"),
             ("queue.buffering.max.kbytes", "65536"),
-            // The producer's own limit never is the narrower one, and no batch is larger than what the narrowest topic takes.
-            ("message.max.bytes", &*largest.to_string()),
-            ("batch.size", &*smallest.clamp(1, BATCH_BYTES).to_string()),
-            // A broker away is waited for, for as long as it takes.
-            ("message.timeout.ms", "0"),
         ];
-        let config = client_config(brokers, properties, &defaults, &[("enable.idempotence", "true"), ("acks", "all")])?;
+        let (largest_text, batch) = (largest.to_string(), smallest.clamp(1, BATCH_BYTES).to_string());
+        // The producer's own limit never is the narrower one, and no batch is larger than what the narrowest topic takes.
+        defaults.extend([("message.max.bytes", &*largest_text), ("batch.size", &*batch)]);
+        let mut fixed = vec![("enable.idempotence", "true"), ("acks", "all")];
+        match transactional_id {
+            // Below the session timeout: what a dead worker left open is over before its partitions are another's. Messages live no longer.
+            Some(id) => {
+                defaults.push(("transaction.timeout.ms", "10000"));
+                fixed.push(("transactional.id", id));
+            }
+            // A broker away is waited for, for as long as it takes.
+            None => defaults.push(("message.timeout.ms", "0")),
+        }
+        let config = client_config(brokers, properties, &defaults, &fixed)?;
         let own_limit = config.get("message.max.bytes").and_then(|b| b.parse().ok()).unwrap_or(largest);
-        let limits = of_topics.into_iter().map(|l| l.min(own_limit)).collect();
-        let client = config.create_with_context(SinkContext::default()).map_err(creation_error)?;
-        Ok(Self {
-            client: Some(client),
-            brokers: brokers.to_owned(),
-            topics: topics.to_vec(),
-            limits,
-            retention_ms: told.iter().map(|l| l.retention_ms).collect(),
-        })
+        let inner = config.create_with_context(SinkContext::default()).map_err(creation_error)?;
+        let limits = topics.iter().cloned().zip(told).collect();
+        Ok(Self { inner: Some(inner), brokers: brokers.to_owned(), limits, own_limit, transactional: transactional_id.is_some() })
+    }
+
+    pub(super) fn inner(&self) -> Result<&Inner> {
+        self.inner.as_ref().ok_or_else(|| Error::failed("the Kafka producer was closed"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Closing waits for librdkafka's threads, which a task must not.
+        if let Some(inner) = self.inner.take() {
+            std::thread::spawn(move || drop(inner));
+        }
+    }
+}
+
+/// The topics of one sink, and the producer that it writes through.
+pub(super) struct Producer {
+    client: Arc<Client>,
+    topics: Vec<String>,
+}
+
+impl Producer {
+    /// A producer of its own for `topics`, which must exist. Waits while no broker answers.
+    pub(super) async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String]) -> Result<Self> {
+        let client = Client::start(brokers, properties, topics, None).await?;
+        Ok(Self { client: Arc::new(client), topics: topics.to_vec() })
+    }
+
+    /// A share of the producer that all sinks have together; `topics` are among those that it was started with.
+    pub(super) fn within(client: Arc<Client>, topics: &[String]) -> Self {
+        Self { client, topics: topics.to_vec() }
+    }
+
+    fn limits(&self, topic: usize) -> Option<&TopicLimits> {
+        self.client.limits.get(self.topics.get(topic)?)
     }
 
     /// Largest record batch that topic number `topic` takes, in bytes.
     pub(super) fn limit(&self, topic: usize) -> usize {
-        self.limits.get(topic).copied().unwrap_or_default()
+        self.limits(topic).map_or(0, |l| l.max_message.min(self.client.own_limit))
     }
 
     /// Age at which topic number `topic` deletes messages, in milliseconds; `None` = never.
     pub(super) fn retention_ms(&self, topic: usize) -> Option<i64> {
-        self.retention_ms.get(topic).copied().flatten()
-    }
-
-    fn client(&self) -> Result<&ThreadedProducer<SinkContext>> {
-        self.client.as_ref().ok_or_else(|| Error::failed("the Kafka producer was closed"))
+        self.limits(topic).and_then(|l| l.retention_ms)
     }
 
     fn failure(&self, context: &SinkContext) -> Result<()> {
         match lock(&context.failed).as_ref() {
-            Some(what) => Err(Error::failed(format!("writing to Kafka at {}: {what}", self.brokers))),
+            // What fails in a transaction ends that one only; its commit says so.
+            _ if self.client.transactional => Ok(()),
+            Some(what) => Err(Error::failed(format!("writing to Kafka at {}: {what}", self.client.brokers))),
             None => Ok(()),
         }
     }
 
     /// Puts a message into the producer's queue, waiting while that is full.
     pub(super) async fn send(&self, message: Outgoing<'_>) -> Result<()> {
-        let client = self.client()?;
+        let client = self.client.inner()?;
         let context = client.client().context();
         let topic = self.topics.get(message.topic).ok_or_else(|| Error::failed("a topic that this producer does not have"))?;
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
@@ -153,19 +198,26 @@ impl Producer {
             context.outstanding.fetch_add(1, Ordering::AcqRel);
             let Err((error, back)) = client.send(record) else { return Ok(()) };
             context.outstanding.fetch_sub(1, Ordering::AcqRel);
+            // The transaction has failed already, which its commit will say.
+            if self.client.transactional && error.rdkafka_error_code() == Some(Code::State) {
+                return Ok(());
+            }
             if error.rdkafka_error_code() != Some(Code::QueueFull) {
                 let what = error.rdkafka_error_code().and_then(lasting).unwrap_or("it could not be sent");
-                return Err(Error::failed(format!("writing to Kafka at {}: topic `{topic}`: {what} ({error})", self.brokers)));
+                return Err(Error::failed(format!("writing to Kafka at {}: topic `{topic}`: {what} ({error})", self.client.brokers)));
             }
             record = back;
             let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
-            waiting.say(&self.brokers, context);
+            waiting.say(&self.client.brokers, context);
         }
     }
 
-    /// Waits until everything sent is acknowledged by all in-sync replicas.
+    /// Waits until everything sent is acknowledged by all in-sync replicas; in a transaction the commit does that.
     pub(super) async fn flush(&self) -> Result<()> {
-        let client = self.client()?;
+        if self.client.transactional {
+            return Ok(());
+        }
+        let client = self.client.inner()?;
         let context = client.client().context();
         let mut waiting = Waiting::default();
         loop {
@@ -175,16 +227,7 @@ impl Producer {
                 return Ok(());
             }
             let _ = tokio::time::timeout(Duration::from_millis(200), changed).await;
-            waiting.say(&self.brokers, context);
-        }
-    }
-}
-
-impl Drop for Producer {
-    fn drop(&mut self) {
-        // Closing waits for librdkafka's threads, which a task must not.
-        if let Some(client) = self.client.take() {
-            std::thread::spawn(move || drop(client));
+            waiting.say(&self.client.brokers, context);
         }
     }
 }

@@ -61,7 +61,7 @@ fn delivered(offset: i64, uri: &str, body: &str) -> Delivery {
 }
 
 async fn sink(broker: &str, config: config::KafkaSink) -> KafkaSink {
-    KafkaSink::start(&config, broker, &none(), &config::Output::default(), encode).await.expect("started")
+    KafkaSink::start(&config, broker, &none(), &config::Output::default(), encode, None).await.expect("started")
 }
 
 fn header(message: &OwnedMessage, name: &str) -> Option<String> {
@@ -142,7 +142,7 @@ async fn what_the_check_lets_through_the_topic_takes() {
 async fn dead_letters_carry_the_input_and_the_reason() {
     let Some(broker) = broker() else { return };
     let topic = new_topic(&broker, 4, &[("max.message.bytes", "6000")]).await;
-    let mut sink = KafkaDeadLetters::start(&topic, &broker, &none()).await.expect("started");
+    let mut sink = KafkaDeadLetters::start(&topic, &broker, &none(), None).await.expect("started");
     let own = vec![("trace".to_owned(), Some(Bytes::from_static(b"t1"))), ("trace".to_owned(), None)];
     let rejected = |m: Message, number: u32| {
         let item = item(m, number);
@@ -243,7 +243,7 @@ proptest! {
 async fn missing_topics_are_named_and_nothing_starts() {
     let Some(broker) = broker() else { return };
     let config = config::KafkaSink { records: Some("test-not-there".into()), ..Default::default() };
-    let error = KafkaSink::start(&config, &broker, &none(), &config::Output::default(), encode).await.err().expect("refused");
+    let error = KafkaSink::start(&config, &broker, &none(), &config::Output::default(), encode, None).await.err().expect("refused");
     assert!(error.to_string().contains("no topic `test-not-there`"), "{error}");
 }
 

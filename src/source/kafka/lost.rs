@@ -68,7 +68,15 @@ impl Poller {
         if anew {
             self.held_back.retain(|e| !matches!(e, Event::Message(m) if m.partition == *partition));
             self.emit(Event::Lost { partitions: vec![partition.clone()] });
-            self.emit(Event::Assigned { partition: partition.clone(), next_offset: at });
+            let assignment = {
+                let mut shared = lock(&self.shared);
+                shared.assignments += 1;
+                shared.assignments
+            };
+            if let Some(owned) = lock(&self.shared).owned.get_mut(partition) {
+                owned.assignment = assignment;
+            }
+            self.emit(Event::Assigned { partition: partition.clone(), assignment, next_offset: at });
         }
         if let Some(owned) = lock(&self.shared).owned.get_mut(partition) {
             if anew || owned.handed == owned.next {

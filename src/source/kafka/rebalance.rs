@@ -59,11 +59,14 @@ impl Poller {
             // From here on the group has a place of its own: what comes between now and its first commit must not be skipped after a crash.
             let _ = self.consumer.commit(&offsets_list(fresh)?, CommitMode::Async);
         }
-        {
+        let assignment = {
             let mut shared = lock(&self.shared);
             shared.assigned_once = true;
-            shared.owned.extend(begin.iter().map(|(p, at, _)| (p.clone(), Owned::at(*at))));
-        }
+            shared.assignments += 1;
+            let assignment = shared.assignments;
+            shared.owned.extend(begin.iter().map(|(p, at, _)| (p.clone(), Owned::at(assignment, *at))));
+            assignment
+        };
         for (partition, next_offset, _) in begin {
             tracing::info!("{partition}: assigned, from offset {next_offset}");
             self.paused.remove(&partition);
@@ -72,7 +75,7 @@ impl Poller {
             } else {
                 self.running.insert(partition.clone(), (Instant::now(), false));
             }
-            self.emit(Event::Assigned { partition, next_offset });
+            self.emit(Event::Assigned { partition, assignment, next_offset });
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Worker {
     async fn next(&mut self, limit: Duration) -> bool {
         let Ok(Some(event)) = tokio::time::timeout(limit, self.source.events.recv()).await else { return false };
         match event {
-            Event::Assigned { partition, next_offset } => {
+            Event::Assigned { partition, next_offset, .. } => {
                 self.assigned.insert(partition.partition, next_offset);
             }
             Event::Message(m) => {

@@ -25,7 +25,7 @@ pub(super) enum Answer {
 impl Coordinator {
     pub(super) fn commit(&mut self) {
         for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source);
+            let offsets = due(&self.lanes, source, self.settings.transactional);
             if offsets.is_empty() || std::mem::replace(&mut self.committing[source], true) {
                 continue;
             }
@@ -96,7 +96,7 @@ impl Coordinator {
             }
         }
         for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source);
+            let offsets = due(&self.lanes, source, self.settings.transactional);
             if !offsets.is_empty() {
                 feed.control.commit(&offsets).await?;
             }
@@ -105,7 +105,11 @@ impl Coordinator {
     }
 }
 
-fn due(lanes: &HashMap<Partition, Lane>, source: usize) -> Vec<(Partition, i64)> {
+/// What is to be committed. Never where transactions do that: what such a batch held may have been let go of since it was handed over.
+fn due(lanes: &HashMap<Partition, Lane>, source: usize, transactional: bool) -> Vec<(Partition, i64)> {
+    if transactional {
+        return Vec::new();
+    }
     let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.revoking);
     own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
         .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))

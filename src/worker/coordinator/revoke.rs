@@ -15,16 +15,16 @@ pub(super) struct Revocation {
 impl Coordinator {
     pub(super) fn on_revoked(&mut self, partitions: Vec<Partition>, done: oneshot::Sender<Vec<(Partition, i64)>>) {
         tracing::info!("giving up {} partitions", partitions.len());
-        let mut batch = Vec::new();
+        let (mut batch, mut points) = (Vec::new(), Vec::new());
         let mut lanes = Vec::new();
         for partition in &partitions {
             if let Some(lane) = self.lanes.get_mut(partition) {
-                lane.take_ready(&mut batch);
+                points.extend(lane.hand_over(partition, self.settings.transactional, &mut batch));
                 lane.revoking = true;
                 lanes.push((partition.clone(), lane.epoch));
             }
         }
-        self.send(batch);
+        self.send(batch, points);
         self.revocations.push(Revocation { lanes, done });
         self.command(Command::Release(partitions));
     }
@@ -39,6 +39,7 @@ impl Coordinator {
                 continue;
             }
             if let Some(lane) = self.lanes.get(&partition)
+                && !self.settings.transactional
                 && lane.commit_point() > lane.committed
             {
                 offsets.push((partition.clone(), lane.commit_point()));

@@ -1,0 +1,128 @@
+//! Exactly-once: records, dead letters and source offsets in one transaction (KIP-98, fenced by the group's metadata as KIP-447 has it).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::Producer as _;
+
+use super::producer::Client;
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::flow::CommitPoint;
+use crate::kafka::lasting;
+use crate::kafka::transaction::{End, Member, PATIENCE, call};
+
+/// Between a transaction that was aborted and the next one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One producer for all sinks of a pipeline, and the consumers whose offsets it commits.
+pub struct Transactions {
+    client: Arc<Client>,
+    /// By the number of the source.
+    members: Vec<Arc<dyn Member>>,
+}
+
+impl Transactions {
+    /// Connects a transactional producer for `topics`, which must exist. Waits while no broker answers. `id` is this worker's alone: two that share one
+    /// would fence each other for ever.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a property is refused, [`Error::Failed`] if a topic is missing or the brokers allow no transactions.
+    pub async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String], id: &str) -> Result<Self> {
+        let client = Client::start(brokers, properties, topics, Some(id)).await?;
+        let transactions = Self { client: Arc::new(client), members: Vec::new() };
+        match transactions.step("preparing transactions", |producer| producer.init_transactions(PATIENCE)).await? {
+            End::Committed => Ok(transactions),
+            End::Aborted(why) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {why}"))),
+        }
+    }
+
+    /// The producer that the sinks write through.
+    pub fn client(&self) -> Arc<Client> {
+        self.client.clone()
+    }
+
+    /// The consumers, by the number of their source.
+    pub fn with_members(self, members: Vec<Arc<dyn Member>>) -> Self {
+        Self { members, ..self }
+    }
+
+    /// Whether what was read under this assignment is still this worker's to write.
+    pub fn owns(&self, point: &CommitPoint) -> bool {
+        self.members.get(point.source).is_some_and(|member| member.owns(&point.partition, point.assignment))
+    }
+
+    /// Begins. What the sinks write from here on is seen by nobody until [`Self::commit`] says so.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the producer cannot go on.
+    pub async fn begin(&self) -> Result<()> {
+        failpoint::pass("txn.begin");
+        while self.step("beginning a transaction", |producer| producer.begin_transaction()).await? != End::Committed {}
+        Ok(())
+    }
+
+    /// Commits what was written since [`Self::begin`] together with the offsets. `false`: it was aborted, and what is still this worker's is to be
+    /// written again.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the producer cannot go on; whether the last transaction took effect is then for its offsets to say.
+    pub async fn commit(&self, points: &[CommitPoint]) -> Result<bool> {
+        failpoint::pass("txn.sent");
+        for (source, member) in self.members.iter().enumerate() {
+            let own: Vec<&CommitPoint> = points.iter().filter(|point| point.source == source).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let Some((offsets, group)) = member.offsets(&own)? else {
+                self.step("aborting a transaction", |producer| producer.abort_transaction(PATIENCE)).await?;
+                return Ok(self.aborted("a partition was taken away").await);
+            };
+            let sent = self.step("committing offsets", move |producer| producer.send_offsets_to_transaction(&offsets, &group, PATIENCE));
+            if let End::Aborted(why) = sent.await? {
+                return Ok(self.aborted(&why).await);
+            }
+        }
+        failpoint::pass("txn.offsets");
+        match self.step("committing a transaction", |producer| producer.commit_transaction(PATIENCE)).await? {
+            End::Committed => {
+                failpoint::pass("txn.committed");
+                Ok(true)
+            }
+            End::Aborted(why) => Ok(self.aborted(&why).await),
+        }
+    }
+
+    async fn aborted(&self, why: &str) -> bool {
+        tracing::warn!("a transaction was aborted, and what is still ours is written again: {why}");
+        tokio::time::sleep(PAUSE).await;
+        false
+    }
+
+    /// Makes one blocking call on a thread where it keeps nobody waiting.
+    async fn step(
+        &self,
+        what: &'static str,
+        make: impl Fn(&super::producer::Inner) -> rdkafka::error::KafkaResult<()> + Send + 'static,
+    ) -> Result<End> {
+        let client = self.client.clone();
+        let brokers = client.brokers.clone();
+        let made = tokio::task::spawn_blocking(move || client.inner().map(|inner| call(inner, &client.brokers, what, make)));
+        made.await.map_err(Error::failed)??.map_err(|error| fatal(&brokers, what, &error))
+    }
+}
+
+fn fatal(brokers: &str, what: &str, error: &KafkaError) -> Error {
+    match error.rdkafka_error_code() {
+        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Error::failed(format!(
+            "{what} at {brokers}: the brokers have fenced this worker, which was silent for longer than its transaction may take ({error}); start it \
+             again: what it had not committed is read again"
+        )),
+        code => {
+            let why = code.and_then(lasting).unwrap_or("the producer cannot go on; start the worker again");
+            Error::failed(format!("{what} at {brokers}: {why} ({error})"))
+        }
+    }
+}
