@@ -16,15 +16,14 @@ impl fmt::Display for Delivery {
     }
 }
 
-/// What is promised, and why that: what the file asks for, else at-least-once.
+/// What is promised, and why that: what the file asks for, else exactly-once where it can be kept.
 pub fn effective_delivery(pipeline: &Pipeline) -> (Delivery, String) {
     if let Some(delivery) = pipeline.delivery {
         return (delivery, "the pipeline says so".into());
     }
     match obstacles(pipeline).first() {
         Some((_, why)) => (Delivery::AtLeastOnce, format!("exactly-once cannot be kept: {why}")),
-        // Not the default before a suite of faults has shown that it holds.
-        None => (Delivery::AtLeastOnce, "exactly-once can be kept, and has to be asked for in this build: `delivery: exactly-once`".into()),
+        None => (Delivery::ExactlyOnce, "source, records and dead letters are on one cluster".into()),
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Unknown;
 struct Slot<T> {
     offset: i64,
     items: Vec<State<T>>,
+    pending: usize,
 }
 
 #[derive(Debug)]
@@ -46,17 +47,19 @@ impl<T> OffsetTracker<T> {
     /// A message with `items` items came in. Offsets ascend.
     pub fn received(&mut self, offset: i64, items: u32) {
         debug_assert!(self.slots.back().is_none_or(|last| last.offset < offset), "offsets must ascend");
-        self.slots.push_back(Slot { offset, items: (0..items).map(|_| State::Pending).collect() });
+        self.slots.push_back(Slot { offset, items: (0..items).map(|_| State::Pending).collect(), pending: items as usize });
         self.unfinished += items as usize;
     }
 
     /// An item has its outcome.
     pub fn finish(&mut self, offset: i64, item: u32, outcome: T) -> Result<(), Unknown> {
         let at = self.slots.binary_search_by_key(&offset, |slot| slot.offset).map_err(|_| Unknown)?;
-        match self.slots[at].items.get_mut(item as usize) {
+        let slot = &mut self.slots[at];
+        match slot.items.get_mut(item as usize) {
             Some(state @ State::Pending) => *state = State::Finished(outcome),
             _ => return Err(Unknown),
         }
+        slot.pending -= 1;
         self.unfinished -= 1;
         self.buffered += 1;
         Ok(())
@@ -67,7 +70,7 @@ impl<T> OffsetTracker<T> {
     pub fn take_ready(&mut self, whole: bool) -> Vec<(i64, u32, T)> {
         let mut ready = Vec::new();
         while let Some(slot) = self.slots.get_mut(self.whole) {
-            if whole && slot.items.iter().any(|state| matches!(state, State::Pending)) {
+            if whole && slot.pending > 0 {
                 break;
             }
             while let Some(state @ State::Finished(_)) = slot.items.get_mut(self.part) {
