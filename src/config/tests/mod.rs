@@ -341,7 +341,7 @@ fn secrets_stay_out_of_messages_and_of_what_is_printed() {
             || shown.starts_with("version: 1\nname: ***\n"),
         "{shown}"
     );
-    for part in ["sasl.password: ", "- refs", "delivery: at-least-once", "max_bytes: 32MiB", "max_wait: 50ms"] {
+    for part in ["sasl.password: ", "- refs", "delivery: exactly-once", "max_bytes: 32MiB", "max_wait: 50ms"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }
@@ -352,7 +352,7 @@ fn what_is_printed_reads_back() {
     let shown = redacted(&p, SMALL);
     let again = parse(&shown, "p.yaml", &no_env).unwrap_or_else(|e| panic!("{e}\n{shown}")).0;
     let mut p = serde_json::to_value(p).expect("JSON");
-    p["delivery"] = "at-least-once".into();
+    p["delivery"] = "exactly-once".into();
     assert_eq!(serde_json::to_value(again).expect("JSON"), p);
 }
 
