@@ -17,3 +17,25 @@ pub fn pass(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn pass(_name: &str) {}
+
+/// What a file ends with that is poison to the process which decodes it.
+#[cfg(feature = "failpoints")]
+pub fn poison(file: &[u8]) {
+    if file.ends_with(b"LAKELENS-POISON:abort") {
+        std::process::abort();
+    } else if file.ends_with(b"LAKELENS-POISON:hang") {
+        loop {
+            std::thread::park();
+        }
+    } else if file.ends_with(b"LAKELENS-POISON:memory") {
+        let mut hoard = Vec::new();
+        loop {
+            hoard.push(vec![1u8; 1 << 20]);
+        }
+    }
+}
+
+/// Nothing is poison.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn poison(_file: &[u8]) {}

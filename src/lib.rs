@@ -14,6 +14,7 @@ pub mod source;
 pub mod reference;
 pub mod fetch;
 pub mod preprocess;
+pub mod sandbox;
 pub mod model;
 pub mod format;
 pub mod sink;

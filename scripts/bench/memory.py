@@ -29,8 +29,12 @@ UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def resident(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+    """Of the worker and, less the program's own pages, which they share with it, of the processes that decode for it."""
+    def field(process, name):
+        return int(re.search(rf"{name}:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text())[1]) / 1024
+
+    helpers = [int(child) for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for child in children.read_text().split()]
+    return field(pid, "VmRSS") + sum(field(helper, "RssAnon") for helper in helpers)
 
 
 def lines_in(folder):

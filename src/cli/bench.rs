@@ -105,7 +105,7 @@ fn formats(seconds: f64, paths: &[PathBuf], common: &Common) -> Result<()> {
     print(&text)
 }
 
-/// Wall and CPU seconds of the whole process.
+/// Wall and CPU seconds of the whole process and its helpers.
 #[derive(Clone, Copy)]
 struct Spent {
     wall: f64,
@@ -124,9 +124,18 @@ impl Meter {
     }
 }
 
+/// Of this process and of the helpers that have ended.
 fn cpu_seconds() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9 + helpers_seconds().unwrap_or(0.0)
+}
+
+/// User and system time of children waited for: fields 16 and 17 of `proc_pid_stat(5)`; what precedes the last `)` may hold spaces.
+fn helpers_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(13)?.parse::<f64>().ok()? + fields.get(14)?.parse::<f64>().ok()?;
+    Some(ticks / rustix::param::clock_ticks_per_second() as f64)
 }
 
 #[derive(Serialize)]
@@ -254,6 +263,7 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode: config::Decode::default(),
+        decoder: Some(crate::sandbox::own_program()),
         s3: config::S3::default(),
         memory: 512 << 20,
         batch: config::Batch::default(),

@@ -51,6 +51,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode: config::Decode::default(),
+        decoder: Some(crate::sandbox::own_program()),
         s3: config::S3::default(),
         memory: 512 << 20,
         batch: config::Batch::default(),

@@ -105,6 +105,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         model: Some(loaded),
         fetch: config::Fetch::default(),
         decode,
+        decoder: Some(crate::sandbox::own_program()),
         s3,
         memory: args.memory.0,
         batch: config::Batch { max_items: usize::from(args.batch), ..config::Batch::default() },

@@ -51,6 +51,9 @@ enum Command {
     Bench(bench::Command),
     Schema(schema::Args),
     Completions(schema::Completions),
+    /// Decodes for a worker, which starts it.
+    #[command(hide = true)]
+    Decoder,
 }
 
 /// What every command is given.
@@ -67,6 +70,9 @@ pub struct Common {
 /// Runs the command line and gives the exit code of the contract.
 pub fn main() -> u8 {
     let cli = Cli::parse();
+    if let Command::Decoder = cli.command {
+        return crate::sandbox::serve();
+    }
     crate::telemetry::init_log(cli.json, cli.quiet);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -103,6 +109,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => schema::completions(&args),
+        Command::Decoder => Ok(()),
     }
 }
 

@@ -60,6 +60,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         model: loaded,
         fetch: pipeline.fetch.clone(),
         decode: pipeline.decode.clone(),
+        decoder: None,
         s3: pipeline.store.s3.clone(),
         memory: pipeline.memory.0,
         batch: pipeline.batch.clone(),

@@ -3,6 +3,7 @@
 pub mod assemble;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::fetch::Fetcher;
 use crate::flow::MemoryBudget;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
+use crate::sandbox::Helper;
 use crate::sink::Sink;
 use crate::sink::kafka::Transactions;
 use crate::source::Source;
@@ -44,6 +46,8 @@ pub struct Parts {
     pub fetch: config::Fetch,
     /// Decoding.
     pub decode: config::Decode,
+    /// The program that decodes in processes apart ([`crate::sandbox`]); `None`: decode in this one.
+    pub decoder: Option<PathBuf>,
     /// Object store.
     pub s3: config::S3,
     /// Memory in bytes.
@@ -104,7 +108,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
                 threads: threads(parts.threads),
                 batch: parts.batch,
                 limits: Limits::new(&parts.fetch, &parts.decode, &loaded.file.preprocess),
-                preprocess: loaded.file.preprocess.clone(),
+                helper: parts.decoder.map(|program| Helper { program, memory: memory.decode.capacity() + beside(&parts.fetch) }),
                 memory: memory.decode.clone(),
             },
             loaded.model.clone(),
@@ -171,6 +175,11 @@ pub async fn run(parts: Parts) -> Result<Summary> {
     let unbalanced = ledger.unbalanced();
     let error = error.or_else(|| (!unbalanced.is_empty()).then(|| Error::Unbalanced(unbalanced.join("; "))));
     Ok(Summary { ledger, top_labels, stats, elapsed, model: info, stopped, error })
+}
+
+/// What a helper needs beside the memory for decoding: the file in a buffer that doubles, and the program itself.
+fn beside(fetch: &config::Fetch) -> usize {
+    usize::try_from(fetch.max_bytes.0).unwrap_or(usize::MAX / 4).saturating_mul(2) + (64 << 20)
 }
 
 /// Worker threads for `asked`, 0 meaning one a core.

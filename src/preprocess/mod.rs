@@ -44,9 +44,11 @@ use image::ImageFormat;
 use image::metadata::Orientation;
 
 use crate::config;
+use crate::error::panic_text;
 use crate::flow::{Reason, Rejection, Stage};
+use crate::telemetry::escape;
 use reader::Watch;
-pub use tensor::{Preprocessor, digest};
+pub use tensor::{Pixels, Preprocessor, digest};
 
 /// What an image may cost.
 #[derive(Debug, Clone)]
@@ -130,6 +132,11 @@ const FORMATS: [(ImageFormat, &str); 6] = [
     (ImageFormat::Bmp, "bmp"),
     (ImageFormat::Tiff, "tiff"),
 ];
+
+/// The name of a format as [`Header::format`] has it.
+pub fn format_named(name: &str) -> Option<&'static str> {
+    FORMATS.into_iter().map(|(_, known)| known).find(|known| *known == name)
+}
 
 /// The longest detail that a rejection carries, in characters.
 const DETAIL: usize = 300;
@@ -227,6 +234,20 @@ pub fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Decoded,
     }
     turned(picture, orientation.unwrap_or(Orientation::NoTransforms))
         .ok_or_else(|| reject(Reason::CorruptImage, format!("{format}: the decoder gave a picture of another size than its header says")))
+}
+
+/// [`Preprocessor::pixels`], whose panic is a rejection.
+///
+/// # Errors
+/// `corrupt_image`.
+pub fn crop(preprocessor: &mut Preprocessor, limits: &Limits, picture: &Decoded) -> Result<Pixels, Rejection> {
+    catch_unwind(AssertUnwindSafe(|| preprocessor.pixels(picture))).map_err(|panic| {
+        // It may have left it half changed.
+        *preprocessor = Preprocessor::new(limits.preprocess.clone());
+        let detail = format!("resizing panicked: {}", panic_text(&*panic));
+        tracing::error!("{}; this is a bug, please report it with the image", escape(&detail));
+        reject(Reason::CorruptImage, detail)
+    })
 }
 
 /// Turns the picture. `None` if its pixels are not as many as they should be.

@@ -28,26 +28,47 @@ impl Preprocessor {
 
     /// The tensor of `picture`: `[3, crop, crop]`, channels in the order of the configuration.
     pub fn tensor(&mut self, picture: &Decoded) -> Tensor {
-        let crop = self.config.crop as usize;
+        let pixels = self.pixels(picture);
+        self.normalised(&pixels)
+    }
+
+    /// `picture` resized, and its middle cut out.
+    pub fn pixels(&mut self, picture: &Decoded) -> Pixels {
         let [x, y] = axes(&self.config, picture.width, picture.height);
-        let pixels = self.resampler.run(&picture.rgb, self.config.interpolation, x, y);
-        // Where the picture is smaller than the crop, torchvision pads with black, which is then normalised like any other pixel.
-        let (left, top) = ((crop - x.length) / 2, (crop - y.length) / 2);
+        let rgb = self.resampler.run(&picture.rgb, self.config.interpolation, x, y).to_vec();
+        self.resampler.trim(KEEP);
+        Pixels { rgb, width: x.length, height: y.length }
+    }
+
+    /// The tensor of such pixels. Where they are fewer than the crop, torchvision pads with black, which is then normalised like any other pixel.
+    pub fn normalised(&self, pixels: &Pixels) -> Tensor {
+        let crop = self.config.crop as usize;
+        let (left, top) = ((crop - pixels.width) / 2, (crop - pixels.height) / 2);
         let mut tensor = Tensor::zeros((3, crop, crop));
         for (channel, (mut plane, values)) in tensor.outer_iter_mut().zip(&self.values).enumerate() {
-            if (x.length, y.length) != (crop, crop) {
+            if (pixels.width, pixels.height) != (crop, crop) {
                 plane.fill(values[0]);
             }
             let sample = if self.config.channels == Channels::Bgr { 2 - channel } else { channel };
-            for (mut to, from) in plane.outer_iter_mut().skip(top).zip(pixels.chunks_exact(x.length * 3)) {
+            for (mut to, from) in plane.outer_iter_mut().skip(top).zip(pixels.rgb.chunks_exact(pixels.width * 3)) {
                 for (to, pixel) in to.iter_mut().skip(left).zip(from.chunks_exact(3)) {
                     *to = values[usize::from(pixel[sample])];
                 }
             }
         }
-        self.resampler.trim(KEEP);
         tensor
     }
+}
+
+/// The middle of a resized picture: RGB with 8 bits a channel, rows from the top, no padding; neither side is longer than the crop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pixels {
+    /// `width * height * 3` bytes.
+    pub rgb: Vec<u8>,
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
 }
 
 /// torchvision's `Resize`: both sides, or the short one and the long one truncated.

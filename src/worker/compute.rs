@@ -13,8 +13,10 @@ use crate::error::panic_text;
 use crate::fetch::Body;
 use crate::flow::{Delivery, Envelope, Location, Outcome, Pool, Reason, Rejection, Stage};
 use crate::model::{Model, Prediction, Tensor};
-use crate::preprocess::{self, Preprocessor};
+use crate::preprocess;
+use crate::sandbox::Helper;
 use crate::telemetry::{Stats, escape};
+use crate::worker::decoding::{Decoded, Decoding, Waiting};
 use crate::worker::record::RecordForm;
 use crate::{Error, config};
 
@@ -56,10 +58,10 @@ pub struct ComputeConfig {
     pub batch: config::Batch,
     /// Limits of decoding.
     pub limits: preprocess::Limits,
-    /// Preprocessing of the model.
-    pub preprocess: config::Preprocess,
     /// Memory for decoding and for tensors.
     pub memory: Pool,
+    /// Decode in processes apart; `None`: on the threads themselves, where a crash of a decoder is one of everything.
+    pub helper: Option<Helper>,
 }
 
 /// The running pool.
@@ -81,7 +83,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    bodies: VecDeque<Envelope<Body>>,
+    bodies: VecDeque<Waiting>,
     tensors: VecDeque<(Instant, Envelope<Ready>)>,
     /// Threads that are decoding now.
     decoding: usize,
@@ -178,7 +180,7 @@ pub struct Intake(Arc<Shared>);
 impl Intake {
     /// Queues one body for decoding.
     pub fn push(&self, body: Envelope<Body>) {
-        self.0.lock().bodies.push_back(body);
+        self.0.lock().bodies.push_back(Waiting { body, header: None });
         self.0.wake.notify_one();
     }
 }
@@ -190,7 +192,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut preprocessor = Preprocessor::new(self.config.preprocess.clone());
+        let mut decoding = Decoding::new(&self.config.limits, &self.config.memory, self.config.helper.as_ref());
         let mut state = self.lock();
         loop {
             match state.turn(Instant::now(), &self.config.batch, self.config.threads.max(1)) {
@@ -207,19 +209,22 @@ impl Shared {
                     state.idle -= 1;
                 }
                 Turn::Decode => {
-                    let Some(body) = state.bodies.pop_front() else { continue };
+                    let Some(waiting) = state.bodies.pop_front() else { continue };
                     state.decoding += 1;
                     drop(state);
                     let begun = Instant::now();
-                    let result = self.decode(body, &mut preprocessor);
+                    let result = decoding.run(waiting);
                     self.stats.decode.add(begun.elapsed());
                     state = self.lock();
                     state.decoding -= 1;
                     match result {
                         Decoded::Ready(ready) => state.tensors.push_back((Instant::now(), *ready)),
                         Decoded::Ended(delivery) => self.send(*delivery),
-                        Decoded::NoMemory(body) => {
-                            state.bodies.push_front(*body);
+                        Decoded::Failed(error) => {
+                            let _ = self.fatal.send(error);
+                        }
+                        Decoded::NoMemory(waiting) => {
+                            state.bodies.push_front(*waiting);
                             // Memory comes back when a decode or a prediction ends: do one, or wait for the other threads'.
                             let waiting = state.tensors.len().min(self.config.batch.max_items);
                             state = if waiting > 0 {
@@ -269,72 +274,6 @@ impl Shared {
         // Fails only when the coordinator is gone; the token inside then reports to nobody either.
         let _ = self.done.send(delivery);
     }
-
-    fn decode(&self, envelope: Envelope<Body>, preprocessor: &mut Preprocessor) -> Decoded {
-        let limits = &self.config.limits;
-        let bytes = envelope.value.bytes.clone();
-        let header = match preprocess::probe(&bytes, limits) {
-            Ok(header) => header,
-            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
-        };
-        let needed = header.decode_bytes;
-        if needed > self.config.memory.capacity() {
-            let detail = format!(
-                "decoding {} x {} pixels of {} needs {} MiB, the memory budget leaves {} MiB for decoding; raise `memory`",
-                header.width,
-                header.height,
-                header.format,
-                needed >> 20,
-                self.config.memory.capacity() >> 20
-            );
-            return Decoded::Ended(Box::new(envelope.reject(Rejection::new(Stage::Decode, Reason::TooManyPixels, detail))));
-        }
-        let Some(mut memory) = self.config.memory.try_reserve(needed) else { return Decoded::NoMemory(Box::new(envelope)) };
-        let (body, envelope) = envelope.split();
-        let image = match preprocess::decode(&bytes, &header, limits) {
-            Ok(image) => image,
-            Err(rejection) => return Decoded::Ended(Box::new(envelope.reject(rejection))),
-        };
-        let tensor = match contained(|| preprocessor.tensor(&image)) {
-            Ok(tensor) => tensor,
-            Err(rejection) => {
-                // A panic may have left it half changed.
-                *preprocessor = Preprocessor::new(self.config.preprocess.clone());
-                return Decoded::Ended(Box::new(envelope.reject(rejection)));
-            }
-        };
-        let file = FileFacts {
-            location: body.location,
-            etag: body.etag,
-            version: body.version,
-            bytes: bytes.len() as u64,
-            format: header.format,
-            width: header.width,
-            height: header.height,
-            sha256: hex(&bytes),
-        };
-        drop((body.bytes, bytes, body.memory));
-        drop(image);
-        memory.shrink(tensor.len() * size_of::<f32>());
-        let mut ready = envelope.map(|()| Ready { tensor, file });
-        ready.memory = memory;
-        Decoded::Ready(Box::new(ready))
-    }
-}
-
-enum Decoded {
-    Ready(Box<Envelope<Ready>>),
-    Ended(Box<Delivery>),
-    NoMemory(Box<Envelope<Body>>),
-}
-
-/// Makes a panic over one image that image's rejection. The decoders contain their own; this is for what is made of their pixels.
-fn contained<T>(work: impl FnOnce() -> T) -> Result<T, Rejection> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let detail = format!("resizing panicked: {}", panic_text(&*panic));
-        tracing::error!("{}; this is a bug, please report it with the image", escape(&detail));
-        Rejection::new(Stage::Decode, Reason::CorruptImage, detail)
-    })
 }
 
 /// Predicts a batch. If the model panics the images are tried one by one, so that only the one which makes it panic is rejected.
@@ -348,15 +287,6 @@ fn predict_apart(model: &dyn Model, batch: &[&Tensor]) -> Vec<Result<Prediction,
         }
         Err(_) => batch.iter().flat_map(|one| predict_apart(model, &[one])).collect(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    use std::fmt::Write;
-    sha2::Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

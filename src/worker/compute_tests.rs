@@ -83,8 +83,8 @@ fn run(model: Arc<dyn Model>, loaded: &Loaded, files: &[Bytes], threads: usize, 
         threads,
         batch: config::Batch { max_items, ..config::Batch::default() },
         limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &preprocess),
-        preprocess,
         memory: memory.clone(),
+        helper: None,
     };
     let form = RecordForm::new(loaded.info(), &config::Output::default());
     let pool = Compute::start(config, model, form, done, fatal, Arc::default()).unwrap();
@@ -169,14 +169,6 @@ fn a_panic_of_the_model_is_model_failed_of_that_image_alone() {
 }
 
 #[test]
-fn a_panic_over_one_image_is_its_rejection() {
-    let rejection = contained(|| -> u8 { panic!("index {} out of range", 7) }).unwrap_err();
-    assert_eq!((rejection.stage, rejection.reason), (Stage::Decode, Reason::CorruptImage));
-    assert!(rejection.detail.contains("index 7 out of range"));
-    assert_eq!(contained(|| 3).unwrap(), 3);
-}
-
-#[test]
 fn what_the_budget_could_never_decode_is_rejected_and_not_waited_for() {
     let (_folder, loaded) = network(crate::model::Arch::Tiny);
     let large = encoded(RgbImage::from_pixel(1200, 1200, Rgb([9; 3])));
@@ -216,7 +208,7 @@ proptest! {
             },
         };
         let state = State {
-            bodies: (0..bodies).map(|n| envelope(n as i64, Bytes::new())).collect(),
+            bodies: (0..bodies).map(|n| Waiting { body: envelope(n as i64, Bytes::new()), header: None }).collect(),
             tensors: (0..ready).map(|n| (since, envelope(n as i64, Bytes::new()).map(|_| tensor()))).collect(),
             decoding,
             idle,

@@ -2,6 +2,7 @@
 
 pub mod compute;
 pub mod coordinator;
+mod decoding;
 pub mod deliver;
 pub mod fetching;
 pub mod intake;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bench;
+mod helpers;
 mod outputs;
 
 use std::collections::BTreeMap;
