@@ -271,6 +271,7 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
         output: config::Output::default(),
         reject_limit: config::RejectLimit::default(),
         bounds: Bounds::default(),
+        watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
         quiet: true,
     })

@@ -59,6 +59,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         output,
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },
         bounds: Bounds::default(),
+        watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
         quiet: true,
     })

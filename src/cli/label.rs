@@ -114,6 +114,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         // The user is looking on, and named the pictures: a folder of broken ones is an answer.
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },
         bounds: Bounds::default(),
+        watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
         quiet: common.quiet,
     })

@@ -33,6 +33,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let mode = if args.dry_run { assemble::Mode::DryRun } else { assemble::Mode::Real };
     let mut parts = assemble::parts(&pipeline, mode, &common).await?;
     parts.bounds = bounds;
+    parts.decoder = Some(crate::sandbox::own_program());
     let summary = pipeline::run(parts).await?;
     if !common.quiet {
         summary::print(&summary);

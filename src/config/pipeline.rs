@@ -65,6 +65,9 @@ pub struct Pipeline {
     /// Metrics and health.
     #[serde(default)]
     pub telemetry: Telemetry,
+    /// The worker ends with code 1 when nothing has moved for this long though there is work, waiting for a server that is away included; 0s: never.
+    #[serde(default = "default_watchdog")]
+    pub watchdog: Span,
 }
 
 fn default_name() -> String {
@@ -72,6 +75,9 @@ fn default_name() -> String {
 }
 fn default_instance() -> String {
     "worker".into()
+}
+fn default_watchdog() -> Span {
+    seconds(30 * 60)
 }
 fn default_memory() -> ByteSize {
     ByteSize(512 << 20)

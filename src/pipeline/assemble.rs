@@ -68,6 +68,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         output: pipeline.output.clone(),
         reject_limit,
         bounds: Bounds::default(),
+        watchdog: pipeline.watchdog.0,
         stop: common.stop.clone(),
         quiet: common.quiet,
     })

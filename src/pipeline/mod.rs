@@ -26,6 +26,7 @@ use crate::worker::intake::Reading;
 use crate::worker::ledger::Ledger;
 use crate::worker::record::RecordForm;
 use crate::worker::terms::{Bounds, Channels, Ending, Feed, Settings};
+use crate::worker::watchdog::Watchdog;
 use crate::worker::{deliver, fetching};
 use crate::{Error, Result};
 
@@ -62,6 +63,8 @@ pub struct Parts {
     pub reject_limit: config::RejectLimit,
     /// When the run ends by itself.
     pub bounds: Bounds,
+    /// Ends the process after this long without movement; zero: never.
+    pub watchdog: Duration,
     /// Asks it to stop.
     pub stop: CancellationToken,
     /// Show no progress.
@@ -158,6 +161,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         Settings { bounds: parts.bounds, transactional, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
     let begun = Instant::now();
     let progress = Progress::start(stats.clone(), parts.quiet);
+    let watchdog = (!parts.watchdog.is_zero()).then(|| Watchdog::start(stats.clone(), parts.watchdog)).transpose()?;
     let ending = Coordinator::new(feeds, channels, settings, stats.clone()).run().await;
     drop(progress);
     let elapsed = begun.elapsed();
@@ -171,6 +175,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
     if let Some(pool) = compute {
         let _ = tokio::task::spawn_blocking(move || pool.stop()).await;
     }
+    drop(watchdog);
     let Ending { ledger, top_labels, stopped, error } = ending;
     let unbalanced = ledger.unbalanced();
     let error = error.or_else(|| (!unbalanced.is_empty()).then(|| Error::Unbalanced(unbalanced.join("; "))));

@@ -394,7 +394,7 @@ proptest! {
 fn a_panic_while_resizing_is_a_rejection() {
     let mut preprocessor = Preprocessor::new(Preprocess::default());
     let none = Decoded { rgb: Vec::new(), width: 0, height: 300 };
-    let rejection = crop(&mut preprocessor, &limits(), &none).err().expect("there are no pixels");
+    let rejection = crop(&mut preprocessor, &limits(), &none).expect_err("there are no pixels");
     assert_eq!((rejection.stage, rejection.reason), (Stage::Decode, Reason::CorruptImage));
     assert!(rejection.detail.contains("panicked"), "{rejection}");
 }

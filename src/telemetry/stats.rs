@@ -74,6 +74,22 @@ pub struct Stats {
     pub finished: AtomicU64,
     /// Items rejected.
     pub rejected: AtomicU64,
+    /// Items that every sink has taken.
+    pub written: AtomicU64,
+    /// Items received that not every sink has taken, as of the last look.
+    pub open: AtomicU64,
     /// Messages that the sources still have, where known; -1 where not.
     pub lag: AtomicI64,
+}
+
+impl Stats {
+    /// Counters of which one changes whenever an item moves.
+    pub fn moved(&self) -> [u64; 3] {
+        [&self.received, &self.finished, &self.written].map(|counter| counter.load(Relaxed))
+    }
+
+    /// Whether something should move.
+    pub fn has_work(&self) -> bool {
+        self.open.load(Relaxed) > 0 || self.lag.load(Relaxed) > 0
+    }
 }

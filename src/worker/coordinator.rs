@@ -263,6 +263,7 @@ impl Coordinator {
     fn on_report(&mut self, report: Report) {
         if report.wrote {
             self.writes -= 1;
+            self.stats.written.fetch_add(report.written.len() as u64, Relaxed);
             for written in &report.written {
                 if let Some(lane) = self.lanes.get_mut(&written.partition).filter(|lane| lane.epoch == written.epoch) {
                     lane.wrote(written.offset, written.fate);
@@ -350,6 +351,8 @@ impl Coordinator {
     }
 
     fn on_tick(&mut self) {
+        let waiting: usize = self.lanes.values().map(|lane| lane.tracker.span()).sum();
+        self.stats.open.store((waiting + self.writes) as u64, Relaxed);
         if self.phase == Phase::Running {
             // Lets sinks close files by age though nothing is written.
             if self.writes == 0 {

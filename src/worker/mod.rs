@@ -11,3 +11,4 @@ pub mod ledger;
 pub mod record;
 mod reject_limit;
 pub mod terms;
+pub mod watchdog;

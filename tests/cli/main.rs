@@ -6,6 +6,7 @@
 mod bench;
 mod helpers;
 mod outputs;
+mod watchdog;
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
