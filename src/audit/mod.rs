@@ -20,6 +20,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Deserialize;
 
 use crate::flow::{Header, ParsedItem};
+use crate::kafka::Asking;
 use crate::{Context, Error, Result};
 pub use ledger::Asked;
 use ledger::{Came, Ledger};
@@ -274,7 +275,7 @@ fn of_dead_letter<'a>(message: &'a BorrowedMessage<'_>) -> Option<SourcePosition
 /// A topic with the range of offsets of each partition as it was when opened.
 struct Topic {
     name: String,
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Asking>,
     ends: BTreeMap<i32, (i64, i64)>,
 }
 
@@ -286,14 +287,14 @@ impl Topic {
             config.set(property, value);
         }
         // A group is never joined and nothing is committed; librdkafka wants a name all the same.
-        let consumer: BaseConsumer = config
+        let consumer: BaseConsumer<Asking> = config
             .set("bootstrap.servers", &options.brokers)
             .set("group.id", "lakelens-audit")
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
-            .create()
+            .create_with_context(Asking::default())
             .map_err(|e| Error::config(format!("the Kafka properties do not make a consumer: {e}")))?;
         let metadata =
             consumer.fetch_metadata(Some(name), SERVER_TIMEOUT).context(format!("no Kafka broker answers at {}", options.brokers))?;

@@ -40,7 +40,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let report = report?;
     match common.json {
         true => print(&format!("{}\n", serde_json::to_string_pretty(&report).map_err(Error::failed)?))?,
-        false => print(&report.to_string())?,
+        false => print(&format!("{report}\n"))?,
     }
     report.verdict()
 }

@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use crate::cli::{Common, print, properties};
-use crate::redrive::{RedriveOptions, reasons, redrive};
+use crate::redrive::{RedriveOptions, UNKNOWN, reasons, redrive};
 use crate::{Error, Result};
 
 /// Send dead letters of chosen reasons back to a topic, each exactly once, up to those that are there when it starts.
@@ -40,7 +40,8 @@ fn reason_names() -> clap::builder::PossibleValuesParser {
 }
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
-    let chosen = reasons().filter(|r| args.reasons.is_empty() || args.reasons.iter().any(|asked| asked == r)).collect();
+    let chosen =
+        reasons().filter(|r| if args.reasons.is_empty() { *r != UNKNOWN } else { args.reasons.iter().any(|asked| asked == r) }).collect();
     let group = args.group.unwrap_or_else(|| format!("lakelens-redrive.{}", args.topic));
     let options = RedriveOptions {
         brokers: args.brokers,

@@ -31,7 +31,15 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let pipeline = config::load(&args.pipeline)?;
     let bounds = Bounds { until_idle: args.until_idle.map(|span| span.0), max_items: args.max_items.or(args.dry_run.then_some(20)) };
     let mode = if args.dry_run { assemble::Mode::DryRun } else { assemble::Mode::Real };
-    let mut parts = assemble::parts(&pipeline, mode, &common).await?;
+    // Starting waits for servers that are away; a stop does not wait for that.
+    let mut parts = tokio::select! {
+        biased;
+        parts = assemble::parts(&pipeline, mode, &common) => parts?,
+        () = common.stop.cancelled() => {
+            tracing::warn!("stopped before all servers had answered; nothing was taken");
+            return Ok(());
+        }
+    };
     parts.bounds = bounds;
     parts.decoder = Some(crate::sandbox::own_program());
     let summary = pipeline::run(parts).await?;

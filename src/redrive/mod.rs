@@ -19,11 +19,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::Header;
-use crate::kafka::{TopicState, asking_client, client_config, creation_error, lasting, missing_topic, topic_limits, topic_state};
+use crate::kafka::{Asking, TopicState, asking_client, client_config, creation_error, lasting, missing_topic, topic_limits, topic_state};
 use crate::sink::kafka::encoded_size;
 use crate::{Context, Error, Result};
 use letter::Letter;
-pub use letter::reasons;
+pub use letter::{UNKNOWN, reasons};
 use positions::Positions;
 pub use report::{Counts, RedriveReport};
 use transfer::{Back, Transfer};
@@ -94,7 +94,7 @@ struct Part {
 struct Redrive {
     options: RedriveOptions,
     largest: usize,
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Asking>,
     transfer: Option<Transfer>,
     parts: BTreeMap<i32, Part>,
     report: RedriveReport,
@@ -122,8 +122,8 @@ impl Redrive {
             ("auto.offset.reset", "error"),
         ];
         let defaults = [("client.id", "lakelens-redrive"), ("queued.max.messages.kbytes", "16384")];
-        let consumer: BaseConsumer =
-            client_config(&options.brokers, &options.properties, &defaults, &fixed)?.create().map_err(creation_error)?;
+        let config = client_config(&options.brokers, &options.properties, &defaults, &fixed)?;
+        let consumer = config.create_with_context(Asking::default()).map_err(creation_error)?;
         let report =
             RedriveReport { topic: options.topic.clone(), to: options.to.clone(), dry_run: options.dry_run, ..RedriveReport::default() };
         let mut redrive = Self { options, largest, consumer, transfer, parts: BTreeMap::new(), report };

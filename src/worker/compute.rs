@@ -183,6 +183,13 @@ impl Intake {
         self.0.lock().bodies.push_back(Waiting { body, header: None });
         self.0.wake.notify_one();
     }
+
+    /// Drops what nobody has begun to decode.
+    pub fn discard(&self) {
+        let dropped = std::mem::take(&mut self.0.lock().bodies);
+        self.0.wake.notify_all();
+        drop(dropped);
+    }
 }
 
 impl Shared {

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 /// How often offsets are committed and idleness is looked at.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How long a drain waits for the images that are being decoded or predicted.
-const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -69,6 +69,8 @@ pub struct Coordinator {
     asked: Instant,
     behind: Vec<Option<i64>>,
     stopped: bool,
+    /// When it was asked to stop, some source had more to give.
+    input_left: bool,
 }
 
 impl Coordinator {
@@ -100,6 +102,7 @@ impl Coordinator {
             asked: Instant::now(),
             behind: vec![None; count],
             stopped: false,
+            input_left: false,
         }
     }
 
@@ -110,10 +113,11 @@ impl Coordinator {
         for feed in &self.feeds {
             feed.control.stop(commits::CLOSE_LIMIT).await;
         }
+        let left = self.lanes.values().any(|lane| lane.open > 0);
         for (partition, lane) in std::mem::take(&mut self.lanes) {
             self.ledger.account(&partition).handed_back += lane.open;
         }
-        Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stopped, error }
+        Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stopped && (self.input_left || left), error }
     }
 
     async fn serve(&mut self) -> Result<()> {
@@ -149,7 +153,7 @@ impl Coordinator {
             Event::Assigned { partition, assignment, next_offset } => {
                 self.let_go(&partition);
                 self.epoch += 1;
-                tracing::info!(%partition, next_offset, "assigned");
+                tracing::debug!(%partition, next_offset, "assigned");
                 self.command(Command::Begin(partition.clone(), next_offset));
                 self.lanes.insert(partition, Lane::new(source, self.epoch, assignment, next_offset));
                 self.quiet_since = None;
@@ -325,8 +329,9 @@ impl Coordinator {
     }
 
     fn drain(&mut self) {
-        tracing::info!("stopping: finishing what is decoded, handing back the rest");
+        tracing::info!("stopping: finishing what is being decoded, handing back the rest");
         self.stopped = true;
+        self.input_left = self.ended < self.feeds.len();
         self.phase = Phase::Draining(Instant::now());
         self.channels.cancel_fetches.cancel();
         for (partition, lane) in &self.lanes {

@@ -28,7 +28,7 @@ pub struct Outlets {
     pub stats: Arc<Stats>,
 }
 
-/// Runs until the channel closes or `cancel` drops everything that is not fetched yet.
+/// Runs until the channel closes or `cancel` drops everything that is not being decoded yet.
 pub async fn run(
     fetcher: Arc<Fetcher>,
     mut work: mpsc::UnboundedReceiver<Envelope<ImageRef>>,
@@ -52,6 +52,7 @@ pub async fn run(
     if cancel.is_cancelled() {
         // The envelopes are dropped with their tasks; the coordinator expects that while it drains.
         tasks.shutdown().await;
+        outlets.compute.discard();
         return;
     }
     while tasks.join_next().await.is_some() {}
