@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use crate::cli::{Common, print, properties};
-use crate::redrive::{RedriveOptions, UNKNOWN, reasons, redrive};
+use crate::redrive::{NONE, RedriveOptions, reasons, redrive};
 use crate::{Error, Result};
 
 /// Send dead letters of chosen reasons back to a topic, each exactly once, up to those that are there when it starts.
@@ -18,7 +18,8 @@ pub struct Args {
     /// The topic that they go to.
     #[arg(long)]
     to: String,
-    /// Only letters of this reason; may be given several times. Each reason has a position of its own. All of them where not given.
+    /// Only letters of this reason; may be given several times. Each reason has a position of its own. All letters where not given, which leaves
+    /// out `none`: messages that are no letters.
     #[arg(long = "reason", value_parser = reason_names())]
     reasons: Vec<String>,
     /// At most so many letters; a later run goes on from there.
@@ -41,7 +42,7 @@ fn reason_names() -> clap::builder::PossibleValuesParser {
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
     let chosen =
-        reasons().filter(|r| if args.reasons.is_empty() { *r != UNKNOWN } else { args.reasons.iter().any(|asked| asked == r) }).collect();
+        reasons().filter(|r| if args.reasons.is_empty() { *r != NONE } else { args.reasons.iter().any(|asked| asked == r) }).collect();
     let group = args.group.unwrap_or_else(|| format!("lakelens-redrive.{}", args.topic));
     let options = RedriveOptions {
         brokers: args.brokers,

@@ -5,8 +5,11 @@ use bytes::Bytes;
 use crate::flow::{Header, Reason};
 use crate::reference::ONLY_ITEM;
 
-/// The reason of letters that name none, or one that this program does not know.
+/// The reason of letters that name one which this program does not know, or are another program's.
 pub const UNKNOWN: &str = "unknown";
+
+/// The reason of messages that are no letters: nothing in their headers tells of a failure.
+pub const NONE: &str = "none";
 
 /// Headers that tell of the failure, which is over; `lakelens.attempt` and `lakelens.origin.*` are the history, and stay.
 const OF_THE_FAILURE: &[&str] = &["lakelens.error.", "lakelens.source.", "__connect.errors."];
@@ -14,7 +17,7 @@ const OF_THE_FAILURE: &[&str] = &["lakelens.error.", "lakelens.source.", "__conn
 /// A dead letter as its headers tell it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Letter {
-    /// A name of the closed list, or [`UNKNOWN`].
+    /// A name of the closed list, [`UNKNOWN`] or [`NONE`].
     pub reason: &'static str,
     /// Which item of its message it is.
     pub item: Option<u32>,
@@ -30,8 +33,9 @@ impl Letter {
             std::str::from_utf8(last.1.as_deref()?).ok()
         };
         let reason = find("lakelens.error.reason").and_then(|name| Reason::ALL.iter().map(|r| r.name()).find(|known| *known == name));
+        let is_letter = headers.iter().any(|(name, _)| OF_THE_FAILURE.iter().any(|prefix| name.starts_with(prefix)));
         Self {
-            reason: reason.unwrap_or(UNKNOWN),
+            reason: reason.unwrap_or(if is_letter { UNKNOWN } else { NONE }),
             item: find("lakelens.source.item").and_then(|n| n.parse().ok()),
             cut: find("lakelens.error.truncated").is_some(),
         }
@@ -47,7 +51,7 @@ impl Letter {
 
 /// Every reason that a letter can have.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
-    Reason::ALL.iter().map(|r| r.name()).chain([UNKNOWN])
+    Reason::ALL.iter().map(|r| r.name()).chain([UNKNOWN, NONE])
 }
 
 #[cfg(test)]
@@ -83,8 +87,13 @@ mod tests {
 
     #[test]
     fn a_letter_without_a_known_reason_is_still_somebodys() {
-        for headers in [vec![], vec![header("lakelens.error.reason", "of_tomorrow")], vec![("lakelens.error.reason".to_owned(), None)]] {
+        let other = "__connect.errors.topic";
+        for (name, value) in [("lakelens.error.reason", Some("of_tomorrow")), ("lakelens.error.reason", None), (other, Some("refs"))] {
+            let headers = [(name.to_owned(), value.map(|v| Bytes::from(v.to_owned())))];
             assert_eq!(Letter::read(&headers).reason, UNKNOWN);
+        }
+        for headers in [vec![], vec![header("trace", "1")]] {
+            assert_eq!(Letter::read(&headers).reason, NONE);
         }
         assert!(Letter::read(&[header("lakelens.error.truncated", "value")]).cut);
     }

@@ -23,7 +23,7 @@ use crate::kafka::{Asking, TopicState, asking_client, client_config, creation_er
 use crate::sink::kafka::encoded_size;
 use crate::{Context, Error, Result};
 use letter::Letter;
-pub use letter::{UNKNOWN, reasons};
+pub use letter::{NONE, reasons};
 use positions::Positions;
 pub use report::{Counts, RedriveReport};
 use transfer::{Back, Transfer};
