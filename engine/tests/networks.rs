@@ -37,6 +37,15 @@ proptest! {
         }
     }
 
+    /// tract folds what it computes from a map without pixels into a constant NaN, of one image whatever the batch: such a network has nothing to compare.
+    #[test]
+    fn no_random_network_has_a_map_without_pixels((layers, channels, size, seed) in network()) {
+        let model = Builder::network(&layers, channels, size, seed, true).unwrap();
+        for fact in model.nodes().iter().flat_map(|n| &n.outputs).map(|o| &o.fact) {
+            prop_assert!(fact.shape.iter().all(|d| *d != 0.to_dim()), "{:?} in {:?}", fact.shape, layers);
+        }
+    }
+
     #[test]
     fn a_batch_is_its_images_bit_for_bit((layers, channels, size, seed) in network(), batch in 2usize..9, together in 1usize..5) {
         let model = Builder::network(&layers, channels, size, seed, true).unwrap();
@@ -132,6 +141,24 @@ fn a_model_without_convolutions_is_left_as_it_is() {
     let (rewritten, report) = rewrite(Builder::without_head(model.unwrap()).unwrap(), &Options::default()).unwrap();
     assert_eq!(segments(&rewritten), 0);
     assert!(report.taken.is_empty() && !report.left.is_empty());
+}
+
+#[test]
+fn a_map_without_pixels_stays_tracts() {
+    let (rewritten, report) = rewrite(Builder::without_pixels(29).unwrap(), &Options::default()).unwrap();
+    assert_eq!((segments(&rewritten), report.left.len()), (0, 1));
+    assert!(report.left[0].why.contains("empty"), "{:?}", report.left);
+}
+
+#[test]
+fn the_last_images_of_a_batch_may_need_more_scratch_memory() {
+    // Seven images, four at once: Winograd's blocks of three images are larger than those of four.
+    let layers = [Layer::Pad(1), Layer::Dense, Layer::Residual, Layer::Dense, Layer::Residual];
+    let model = Builder::network(&layers, 3, [14, 7], 1, false).unwrap();
+    let input = build::picture(3, [14, 7], 7, 1);
+    let due = run(model.clone(), &input).unwrap();
+    let (rewritten, _) = rewrite(model, &Options { together: 4, ..Options::default() }).unwrap();
+    run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
 }
 
 #[test]

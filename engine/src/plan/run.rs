@@ -30,10 +30,10 @@ impl Buffers {
 }
 
 impl Plan {
-    /// Elements of scratch memory for `images` at once.
+    /// Elements of scratch memory for up to `images` at once: fewer images may need more, for blocks are made even.
     fn scratch(&self, images: usize) -> usize {
         let of = |step: &Step| match step {
-            Step::Conv { conv, .. } => conv.scratch(images),
+            Step::Conv { conv, .. } => (1..=images).map(|images| conv.scratch(images)).max().unwrap_or(0),
             _ => 0,
         };
         self.steps.iter().map(of).max().unwrap_or(0)
