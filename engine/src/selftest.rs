@@ -126,14 +126,25 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let due = due.try_as_plain_ram()?;
     let due = due.as_slice::<f32>()?;
 
+    let typical = typical(layer);
     let mut got = vec![0.0; alone.values[layer.output].len()];
     let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     Plan::new(alone).run(1, &inputs, &mut [&mut got], &mut Buffers::default());
     ensure!(due.len() == got.len(), "{} values where {} are due", got.len(), due.len());
-    let largest = due.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let largest = due.iter().fold(typical.max(f32::MIN_POSITIVE), |m, v| m.max(v.abs()));
     // A NaN on one side only is a difference without bound.
     let apart = |(a, b): (&f32, &f32)| if a.is_nan() == b.is_nan() { (a - b).abs() / largest } else { f32::INFINITY };
     Ok(got.iter().zip(due).map(apart).fold(0.0, f32::max))
+}
+
+/// How large a convolution's values are on the random input, but for chance: the largest standard deviation of an output channel. Where there are many
+/// values the largest is more than that, but the two of a small linear layer may both be next to nothing, as the rounding of their terms is not.
+fn typical(layer: &Layer) -> f32 {
+    let Kind::Conv(conv) = &layer.kind else { return 0.0 };
+    let squares = |weights: &[f32]| weights.iter().map(|w| w * w).sum::<f32>();
+    let largest = conv.weights.chunks(conv.weights.len() / conv.shape.out_channels).map(squares).fold(0.0, f32::max);
+    // The variance of a value between -1 and 1 is a third.
+    (largest / 3.0).sqrt()
 }
 
 /// The layer in tract's operators.

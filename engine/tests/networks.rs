@@ -267,3 +267,11 @@ fn threads_share_one_model() {
         }
     });
 }
+
+#[test]
+fn a_small_layer_whose_values_cancel_passes_its_test() {
+    // Squeezed to two channels, of which the rectifier leaves next to nothing.
+    let layers = [Layer::Grouped, Layer::SqueezeExcite];
+    let model = Builder::network(&layers, 2, [5, 5], 9509212178257513656, false).unwrap();
+    assert_eq!(rewrite(model, &Options::default()).unwrap().1.fallback, None);
+}
