@@ -8,8 +8,8 @@ use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, S
 use tract_core::ops::math::{add, max, min, mul};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
-use crate::ir::{ConvLayer, Divisor, Graph, Kind, Layer, Value, Window};
-use crate::kernels::Activation;
+use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
+use crate::kernels::{Activation, Bf16};
 use crate::plan::{Buffers, Plan};
 
 /// Runs the cheapest layer of each kind.
@@ -32,6 +32,7 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
     }
     kinds.into_iter().try_for_each(|(kind, layer)| {
         let difference = difference(graph, layer).map_err(|e| format!("layer {:?} ({kind}) cannot be compared: {e:#}", layer.name))?;
+        let tolerance = if graph.values[layer.output].dtype == Dtype::Bf16 { tolerance + ROUNDING } else { tolerance };
         if difference <= tolerance {
             return Ok(());
         }
@@ -67,6 +68,8 @@ fn signature(layer: &Layer) -> Option<String> {
     Some(format!("{} {what} {:?}", layer.kind.name(), layer.activation))
 }
 
+/// Of the largest value, what a value loses in bf16: half a unit of the eighth bit.
+const ROUNDING: f32 = 1.0 / 256.0;
 /// Output channels that a dense convolution is tested with: whole tiles of every kernel, and a classifier of a hundred million weights costs nothing.
 const CHANNELS: usize = 128;
 /// Height and width that a convolution is tested with, if the layer's are larger: several tiles and a part of one.
@@ -107,7 +110,13 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let layer = &alone.layers[0];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let shape = |v: usize| alone.values[v].shape;
-    let data: Vec<Vec<f32>> = alone.inputs.iter().map(|&v| (0..alone.values[v].len()).map(|_| random.next()).collect()).collect();
+    // Numbers that the layer's precision holds, for both.
+    let mut number = |dtype: Dtype| match dtype {
+        Dtype::F32 => random.next(),
+        Dtype::Bf16 => Bf16::from(random.next()).into(),
+    };
+    let values = |&v: &usize| &alone.values[v];
+    let data: Vec<Vec<f32>> = alone.inputs.iter().map(values).map(|v| (0..v.len()).map(|_| number(v.dtype)).collect()).collect();
 
     let mut model = TypedModel::default();
     let mut sources = Vec::new();

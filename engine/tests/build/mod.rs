@@ -377,6 +377,15 @@ pub fn close(due: &Tensor, got: &Tensor, tolerance: f32) {
     }
 }
 
+/// Whether the difference is as short as `share` of what is due, both as vectors.
+pub fn near(due: &Tensor, got: &Tensor, share: f32) {
+    assert_eq!(due.shape(), got.shape());
+    let (due, got) = (values(due), values(got));
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    let (apart, all) = (length(&mut due.iter().zip(&got).map(|(a, b)| a - b)), length(&mut due.iter().copied()));
+    assert!(apart <= share * all, "{apart} of {all} apart: {got:?} where {due:?} is due");
+}
+
 /// NaN where tract has NaN, infinity where it has that (unless not `exact`: then either for either), and ordinary values near tract's.
 pub fn same_specials(due: &Tensor, got: &Tensor, exact: bool) {
     let (due, got) = (values(due), values(got));
