@@ -225,9 +225,11 @@ fn what_can_be_fused_is() {
 fn a_layer_that_fails_its_test_gives_the_model_back() {
     let model = Builder::network(&[Layer::Residual], 4, [8, 8], 13, true).unwrap();
     // No difference is below a negative tolerance.
-    let (same, report) = rewrite(model.clone(), &Options { tolerance: -1.0, ..Options::default() }).unwrap();
-    assert!(report.fallback.is_some_and(|f| f.contains("differs from tract's")));
-    assert_eq!((segments(&same), same.nodes().len()), (0, model.nodes().len()));
+    for options in [Options::default(), bf16()] {
+        let (same, report) = rewrite(model.clone(), &Options { tolerance: -1.0, ..options }).unwrap();
+        assert!(report.fallback.is_some_and(|f| f.contains("differs from tract's")));
+        assert_eq!((segments(&same), same.nodes().len()), (0, model.nodes().len()));
+    }
 }
 
 #[test]
