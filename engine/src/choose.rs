@@ -1,6 +1,6 @@
 //! How each convolution is computed. Winograd's method multiplies less and reads more weights; where that pays, and memory allows it, it is taken.
 
-use crate::ir::{Graph, Kind};
+use crate::ir::{Dtype, Graph, Kind};
 use crate::kernels::{Algorithm, candidates, cost, weight_bytes};
 use crate::rewrite::Options;
 
@@ -19,6 +19,10 @@ pub(crate) fn choose(graph: &mut Graph, options: &Options) {
     let mut offers = Vec::new();
     for (at, layer) in graph.layers.iter().enumerate() {
         let Kind::Conv(conv) = &layer.kind else { continue };
+        // Winograd's sums and differences need more than the 8 bits of bf16.
+        if layer.inputs.first().is_some_and(|&x| graph.values[x].dtype == Dtype::Bf16) {
+            continue;
+        }
         let of = |algorithm| (cost(&conv.shape, algorithm, options.together), weight_bytes(&conv.shape, algorithm));
         let (direct, plain) = of(Algorithm::Direct);
         for algorithm in candidates(&conv.shape) {

@@ -13,6 +13,9 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The processor lacks the instructions for a precision.
+    #[error("this processor does not multiply {0}")]
+    Processor(&'static str),
     /// tract refused the graph as a whole.
     #[error("the graph: {0}")]
     Graph(String),

@@ -10,6 +10,8 @@ pub type ValueId = usize;
 pub enum Dtype {
     /// 32-bit floating point.
     F32,
+    /// The upper half of that.
+    Bf16,
 }
 
 impl Dtype {
@@ -17,6 +19,7 @@ impl Dtype {
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F32 => 4,
+            Dtype::Bf16 => 2,
         }
     }
 }
@@ -36,6 +39,11 @@ impl Value {
     /// Elements of one image.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Words of 32 bits that one image takes.
+    pub fn words(&self) -> usize {
+        (self.len() * self.dtype.bytes()).div_ceil(4)
     }
 
     /// Whether it has no elements.

@@ -12,11 +12,13 @@ pub mod kernels;
 mod op;
 mod partition;
 pub mod plan;
+mod precision;
 mod report;
 mod rewrite;
 mod selftest;
 
 pub use error::Error;
 pub use op::Segment;
+pub use precision::Precision;
 pub use report::{LayerReport, Left, Report, SegmentReport};
 pub use rewrite::{Options, rewrite};

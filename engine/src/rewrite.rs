@@ -10,15 +10,18 @@ use crate::ir::{Graph, Kind};
 use crate::op::Segment;
 use crate::partition::{Part, partition};
 use crate::plan::Plan;
+use crate::precision::Precision;
 use crate::report::{LayerReport, Left, Report, SegmentReport};
-use crate::{choose, fuse, selftest};
+use crate::{choose, fuse, precision, selftest};
 
 /// How to rewrite.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What is computed with.
+    pub precision: Precision,
     /// Whether a layer of each kind is compared with tract's own operators before anything runs.
     pub self_test: bool,
-    /// Largest difference over largest value that the comparison forgives.
+    /// Largest difference over largest value that the comparison forgives; what is kept in bf16 is forgiven its rounding, too.
     pub tolerance: f32,
     /// Bytes of packed weights, at most this many times those of the plain ones: Winograd's method trades memory for time.
     pub weights: f64,
@@ -28,7 +31,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { self_test: true, tolerance: 1e-4, weights: 1.5, together: 1 }
+        Self { precision: Precision::F32, self_test: true, tolerance: 1e-4, weights: 1.5, together: 1 }
     }
 }
 
@@ -37,8 +40,9 @@ impl Default for Options {
 ///
 /// # Errors
 /// [`Error::Node`] names a node that contradicts itself; [`Error::Graph`] is for a graph that is wrong as a whole. A node that the engine merely
-/// does not know is no error: it stays, and the report says why. Nor is a layer that fails the self-test: the model comes back as it was.
+/// does not know is no error: it stays, and the report says why. [`Error::Processor`] where the processor lacks the precision. Nor is a layer that fails the self-test: the model comes back as it was.
 pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Report), Error> {
+    precision::check(options.precision)?;
     let mut lowered = lower(&model)?;
     let partition = partition(&model, &mut lowered)?;
     let mut report = Report::default();
@@ -53,6 +57,7 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
     for (at, part) in partition.parts.into_iter().enumerate() {
         let Part { mut graph, inputs, outputs } = part;
         fuse::fuse(&mut graph);
+        precision::apply(&mut graph, options.precision);
         choose::choose(&mut graph, options);
         if options.self_test
             && let Err(what) = selftest::check(&graph, options.tolerance)

@@ -8,8 +8,8 @@ use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, S
 use tract_core::ops::math::{add, max, min, mul};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
-use crate::ir::{ConvLayer, Divisor, Graph, Kind, Layer, Value, Window};
-use crate::kernels::Activation;
+use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
+use crate::kernels::{Activation, Bf16};
 use crate::plan::{Buffers, Plan};
 
 /// Runs the cheapest layer of each kind.
@@ -32,6 +32,7 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
     }
     kinds.into_iter().try_for_each(|(kind, layer)| {
         let difference = difference(graph, layer).map_err(|e| format!("layer {:?} ({kind}) cannot be compared: {e:#}", layer.name))?;
+        let tolerance = if graph.values[layer.output].dtype == Dtype::Bf16 { tolerance + ROUNDING } else { tolerance };
         if difference <= tolerance {
             return Ok(());
         }
@@ -67,6 +68,8 @@ fn signature(layer: &Layer) -> Option<String> {
     Some(format!("{} {what} {:?}", layer.kind.name(), layer.activation))
 }
 
+/// Of the largest value, what a value loses in bf16: half a unit of the eighth bit.
+const ROUNDING: f32 = 1.0 / 256.0;
 /// Output channels that a dense convolution is tested with: whole tiles of every kernel, and a classifier of a hundred million weights costs nothing.
 const CHANNELS: usize = 128;
 /// Height and width that a convolution is tested with, if the layer's are larger: several tiles and a part of one.
@@ -107,7 +110,13 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let layer = &alone.layers[0];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let shape = |v: usize| alone.values[v].shape;
-    let data: Vec<Vec<f32>> = alone.inputs.iter().map(|&v| (0..alone.values[v].len()).map(|_| random.next()).collect()).collect();
+    // Numbers that the layer's precision holds, for both.
+    let mut number = |dtype: Dtype| match dtype {
+        Dtype::F32 => random.next(),
+        Dtype::Bf16 => Bf16::from(random.next()).into(),
+    };
+    let values = |&v: &usize| &alone.values[v];
+    let data: Vec<Vec<f32>> = alone.inputs.iter().map(values).map(|v| (0..v.len()).map(|_| number(v.dtype)).collect()).collect();
 
     let mut model = TypedModel::default();
     let mut sources = Vec::new();
@@ -126,14 +135,25 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let due = due.try_as_plain_ram()?;
     let due = due.as_slice::<f32>()?;
 
+    let typical = typical(layer);
     let mut got = vec![0.0; alone.values[layer.output].len()];
     let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     Plan::new(alone).run(1, &inputs, &mut [&mut got], &mut Buffers::default());
     ensure!(due.len() == got.len(), "{} values where {} are due", got.len(), due.len());
-    let largest = due.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let largest = due.iter().fold(typical.max(f32::MIN_POSITIVE), |m, v| m.max(v.abs()));
     // A NaN on one side only is a difference without bound.
     let apart = |(a, b): (&f32, &f32)| if a.is_nan() == b.is_nan() { (a - b).abs() / largest } else { f32::INFINITY };
     Ok(got.iter().zip(due).map(apart).fold(0.0, f32::max))
+}
+
+/// How large a convolution's values are on the random input, but for chance: the largest standard deviation of an output channel. Where there are many
+/// values the largest is more than that, but the two of a small linear layer may both be next to nothing, as the rounding of their terms is not.
+fn typical(layer: &Layer) -> f32 {
+    let Kind::Conv(conv) = &layer.kind else { return 0.0 };
+    let squares = |weights: &[f32]| weights.iter().map(|w| w * w).sum::<f32>();
+    let largest = conv.weights.chunks(conv.weights.len() / conv.shape.out_channels).map(squares).fold(0.0, f32::max);
+    // The variance of a value between -1 and 1 is a third.
+    (largest / 3.0).sqrt()
 }
 
 /// The layer in tract's operators.

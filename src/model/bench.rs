@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lakelens_engine::{Options, Report, Segment};
+use lakelens_engine::{Report, Segment};
 use tract_onnx::prelude::{IntoTValue, TValue, TractResult, TypedModel};
 use tract_onnx::tract_hir::internal::{TVec, TypedSimplePlan, TypedSimpleState, tvec};
 
 use super::compile::{self, Compiled};
+use super::engine::{WithEngine, options, with_engine};
 use super::inspect::flops;
 use super::load::{Opened, check_picture, open};
-use super::tract::with_engine;
 use crate::config::Precision;
 use crate::{Error, Result};
 
@@ -85,7 +85,7 @@ impl Network {
     /// # Errors
     /// As [`super::load`].
     pub fn load(path: &Path, precision: Precision) -> Result<(Self, Runner, Loading)> {
-        let options = options(precision)?;
+        options(precision)?;
         let mut clock = Instant::now();
         let mut lap = || std::mem::replace(&mut clock, Instant::now()).elapsed().as_secs_f64();
         let mut opened = open(path)?;
@@ -101,7 +101,7 @@ impl Network {
         let parse = lap();
         let id = format!("{}@sha256:{}", opened.file.name, super::digest::short(&opened.source.digest));
         let plain = model.clone();
-        let (model, report) = with_engine(model, &id, &options);
+        let WithEngine { model, report, .. } = with_engine(model, &id, precision)?;
         let rewrite = lap();
         let unusable = |e| Error::config(format_args!("{}: {e:#}", opened.source.path.display()));
         let runner = Runner::new(model, report, batch, &opened).map_err(unusable)?;
@@ -116,16 +116,18 @@ impl Network {
     /// The network on the engine for calls of `batch` images; `None` where the graph does not take so many.
     ///
     /// # Errors
-    /// [`Error::Config`] where this build lacks the precision.
+    /// [`Error::Config`] where this build or processor lacks the precision, [`Error::Failed`] where the engine fell back from it.
     pub fn engine(&self, precision: Precision, batch: usize) -> Result<Option<Runner>> {
-        let options = options(precision)?;
         let crop = self.opened.file.preprocess.crop as usize;
-        let compiled = compile::typed(&self.opened.source, batch, crop).and_then(|model| {
-            let (model, report) = with_engine(model, &self.id, &options);
-            Runner::new(model, report, batch, &self.opened)
-        });
+        let Ok(model) = compile::typed(&self.opened.source, batch, crop) else { return Ok(None) };
+        let with = with_engine(model, &self.id, precision)?;
+        if with.precision != precision {
+            let (path, name) = (self.opened.source.path.display(), precision.name());
+            return Err(Error::failed(format_args!("{path}: it does not run in {name} (see the log), so there is nothing to measure")));
+        }
+        let runner = Runner::new(with.model, with.report, batch, &self.opened);
         // A batch that is built into a reshape is seen here or when the first call is run.
-        Ok(compiled.ok().filter(|runner| runner.turn().and_then(|mut turn| turn.run()).is_ok()))
+        Ok(runner.ok().filter(|runner| runner.turn().and_then(|mut turn| turn.run()).is_ok()))
     }
 
     /// The network on stock tract, an image at a time, which is how tract is fastest.
@@ -135,14 +137,6 @@ impl Network {
     pub fn stock(&self) -> Result<Runner> {
         let unusable = |e| Error::config(format_args!("{}: {e:#}", self.opened.source.path.display()));
         Runner::new(self.model.clone(), None, 1, &self.opened).map_err(unusable)
-    }
-}
-
-/// What the engine is asked for at a precision. The one place to say so.
-fn options(precision: Precision) -> Result<Options> {
-    match precision {
-        Precision::F32 => Ok(Options::default()),
-        other => Err(Error::config(format_args!("precision {}: this build's engine computes in f32 only", other.name()))),
     }
 }
 

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::engine::{self, WithEngine};
 use super::heads::{self, Heads};
 use super::onnx::{Source, inside};
 use super::tract::{Finish, TractModel};
@@ -80,12 +81,9 @@ impl std::fmt::Debug for Loaded {
 /// # Errors
 /// [`Error::Config`] for everything that another choice of model, labels or settings would mend: an unreadable description, a path that leaves
 /// the folder, a graph that tract cannot run, a labels file of another length than the logits, an output that is not finite, a precision
-/// that this build does not have. [`Error::Failed`] where reading a file failed.
+/// that this build or processor does not have. [`Error::Failed`] where reading a file failed.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
-    if options.precision != Precision::F32 {
-        let name = options.precision.name();
-        return Err(Error::config(format_args!("precision {name}: {name} needs the engine, which is not in this build; use f32")));
-    }
+    engine::options(options.precision)?;
     let mut found = open(path)?;
     let (file, folder) = (found.file.clone(), found.folder.clone());
     let digest = found.source.digest.clone();
@@ -211,8 +209,11 @@ fn in_folder(folder: &Path, name: &Path, field: &str) -> Result<PathBuf> {
 
 fn build(found: &mut Opened, options: &LoadOptions) -> Result<TractModel> {
     let crop = found.file.preprocess.crop as usize;
-    let compiled = compile::compile(&mut found.source, &found.heads, options.want_embedding, crop)?;
-    let info = found.info(&compiled, options);
+    let mut compiled = compile::compile(&mut found.source, &found.heads, options.want_embedding, crop)?;
+    let id = format!("{}@sha256:{}", found.file.name, digest::short(&found.source.digest));
+    let WithEngine { model, precision, .. } = engine::with_engine(compiled.model, &id, options.precision)?;
+    compiled.model = model;
+    let info = found.info(&compiled, &LoadOptions { precision, ..options.clone() });
     let (of, names) = found.labels.take().map_or((String::new(), None), |(of, names)| (of, Some(names)));
     let finish = Finish {
         activation: found.file.outputs.activation.unwrap_or(Activation::Softmax),

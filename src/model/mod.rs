@@ -4,6 +4,7 @@ pub mod bench;
 mod builder;
 mod compile;
 mod digest;
+mod engine;
 mod heads;
 mod init;
 mod inspect;

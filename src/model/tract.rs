@@ -1,11 +1,10 @@
-//! The [`Model`] on tract, with the engine's operators where it knows the layers, in 32-bit floating point.
+//! The [`Model`] on tract, which runs the engine's operators where they are.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lakelens_engine::{Options, Report};
 use ndarray::Axis;
-use tract_onnx::prelude::{IntoTValue, TractResult, TypedModel};
+use tract_onnx::prelude::{IntoTValue, TractResult};
 use tract_onnx::tract_hir::internal::{TypedSimplePlan, TypedSimpleState, tvec};
 
 use super::compile::Compiled;
@@ -46,10 +45,9 @@ pub(super) struct Raw {
 }
 
 impl TractModel {
-    /// Gives the engine what it knows of the graph, optimises the rest and lays out how it runs.
+    /// Optimises what is tract's of the graph and lays out how it runs.
     pub fn new(compiled: Compiled, info: ModelInfo, finish: Finish) -> TractResult<Self> {
-        let (model, _) = with_engine(compiled.model, &info.id, &Options::default());
-        let plan = TypedSimplePlan::new(model.into_optimized()?)?;
+        let plan = TypedSimplePlan::new(compiled.model.into_optimized()?)?;
         Ok(Self { info, plan, batch: compiled.batch, finish, idle: Mutex::default() })
     }
 
@@ -110,28 +108,5 @@ impl Model for TractModel {
     fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
         let rejected = |detail: String| Rejection::new(Stage::Infer, Reason::ModelFailed, detail);
         batch.iter().map(|image| self.predict_one(image).map_err(rejected)).collect()
-    }
-}
-
-/// The model with the engine's operators, where they carry it, and what they are.
-pub(super) fn with_engine(model: TypedModel, id: &str, options: &Options) -> (TypedModel, Option<Report>) {
-    match lakelens_engine::rewrite(model.clone(), options) {
-        Ok((rewritten, report)) => {
-            // Transposing at the edges of many small parts costs more than they save.
-            if report.taken.len() < report.left.len() {
-                tracing::info!(
-                    "{id}: the engine knows {} of its nodes and leaves {}; it runs on tract alone",
-                    report.taken.len(),
-                    report.left.len()
-                );
-                return (model, None);
-            }
-            tracing::debug!("{id}: the engine runs {} nodes and leaves {} to tract", report.taken.len(), report.left.len());
-            (rewritten, Some(report))
-        }
-        Err(error) => {
-            tracing::warn!("{id}: the engine cannot take this graph, which runs on tract alone, and slower: {error}");
-            (model, None)
-        }
     }
 }

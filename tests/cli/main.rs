@@ -6,6 +6,7 @@
 mod bench;
 mod helpers;
 mod outputs;
+mod precision;
 mod stopping;
 mod watchdog;
 

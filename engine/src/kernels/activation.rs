@@ -1,7 +1,6 @@
 //! Activations on vectors.
 
 use super::Activation;
-use super::isa::for_each_isa;
 use super::simd::Simd;
 
 impl Activation {
@@ -60,26 +59,4 @@ pub(super) unsafe fn apply<S: Simd>(x: S::V, activation: Activation) -> S::V {
             }
         }
     }
-}
-
-/// Applies `activation` in place to `rows` rows of `columns` values, `pitch` apart.
-///
-/// # Safety
-/// As for [`Simd`]; the rows are valid for reading and writing.
-#[inline(always)]
-unsafe fn rows<S: Simd>(at: *mut f32, rows: usize, columns: usize, pitch: usize, activation: Activation) {
-    for r in 0..rows {
-        for c in (0..columns).step_by(S::LANES) {
-            // SAFETY: within the row, the last vector cut to what is left of it.
-            unsafe {
-                let (p, count) = (at.add(r * pitch + c), S::LANES.min(columns - c));
-                S::store_part(p, apply::<S>(S::load_part(p, count), activation), count);
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// See [`rows`].
-    pub(super) unsafe fn activate_rows(at: *mut f32, row_count: usize, columns: usize, pitch: usize, activation: Activation) => rows
 }

@@ -8,7 +8,7 @@ use super::{Activation, ConvShape, Isa};
 
 #[derive(Debug, Clone)]
 enum Packed {
-    Direct(Direct),
+    Direct(Direct<f32>),
     Depthwise(Depthwise),
     Winograd2(Winograd<2, 4>),
     Winograd4(Winograd<4, 6>),
@@ -23,21 +23,34 @@ pub struct Conv {
 }
 
 /// One call's tensors. `input` is `[n, h, w, in_channels]`, `output` and `residual` are `[n, oh, ow, out_channels]`, each seen through its pitch.
-pub struct ConvArgs<'a> {
+pub struct ConvArgs<'a, I = f32, O = f32> {
     /// Images.
     pub images: usize,
     /// Values of the input.
-    pub input: &'a [f32],
+    pub input: &'a [I],
     /// Elements from one input pixel to the next.
     pub input_pitch: usize,
     /// Values added before the activation, and their pitch.
-    pub residual: Option<(&'a [f32], usize)>,
+    pub residual: Option<(&'a [O], usize)>,
     /// Where the result goes.
-    pub output: &'a mut [f32],
+    pub output: &'a mut [O],
     /// Elements from one output pixel to the next.
     pub output_pitch: usize,
     /// At least [`Conv::scratch`] values, whose contents do not matter.
     pub scratch: &'a mut [f32],
+}
+
+impl<I, O> ConvArgs<'_, I, O> {
+    /// Panics unless the tensors are as long as their shapes and pitches say; true where there is nothing to compute.
+    pub(super) fn check(&self, shape: &ConvShape) -> bool {
+        let [oh, ow] = shape.output();
+        check("input", self.input.len(), self.images * shape.input[0] * shape.input[1], shape.in_channels, self.input_pitch);
+        check("output", self.output.len(), self.images * oh * ow, shape.out_channels, self.output_pitch);
+        if let Some((residual, pitch)) = self.residual {
+            check("residual", residual.len(), self.images * oh * ow, shape.out_channels, pitch);
+        }
+        self.images * oh * ow * shape.out_channels == 0
+    }
 }
 
 impl Conv {
@@ -55,18 +68,7 @@ impl Conv {
     /// # Panics
     /// If the algorithm is no candidate, `weights` or `bias` are not as long as the shape says, the groups do not divide the channels, or a stride or dilation is 0.
     pub fn new_with(shape: ConvShape, weights: &[f32], bias: &[f32], activation: Activation, algorithm: Algorithm, isa: Isa) -> Self {
-        let groups = shape.groups;
-        assert!(
-            shape.in_channels > 0 && groups > 0 && shape.in_channels.is_multiple_of(groups) && shape.out_channels.is_multiple_of(groups),
-            "groups divide channels"
-        );
-        assert!(
-            shape.stride.iter().chain(&shape.dilation).chain(&shape.kernel).all(|x| *x > 0),
-            "strides, dilations and kernels begin at 1"
-        );
-        let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / groups;
-        assert_eq!(weights.len(), shape.out_channels * taps, "weights are [out_channels, in_channels / groups, kh, kw]");
-        assert_eq!(bias.len(), shape.out_channels, "bias is [out_channels]");
+        shape.assert_fits(weights, bias);
         assert!(candidates(&shape).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
         let isa = isa.checked();
         let packed = match algorithm {
@@ -86,7 +88,7 @@ impl Conv {
     /// Values of scratch memory that [`Conv::run`] needs for `images`.
     pub fn scratch(&self, images: usize) -> usize {
         match &self.packed {
-            Packed::Direct(direct) => direct.scratch(),
+            Packed::Direct(direct) => direct.scratch(images, false),
             Packed::Depthwise(_) => 0,
             Packed::Winograd2(winograd) => winograd.scratch(images),
             Packed::Winograd4(winograd) => winograd.scratch(images),
@@ -108,14 +110,7 @@ impl Conv {
     /// # Panics
     /// If a tensor is shorter than its shape and pitch say, or a pitch is below its number of channels.
     pub fn run(&self, args: ConvArgs<'_>) {
-        let shape = &self.shape;
-        let [oh, ow] = shape.output();
-        check("input", args.input.len(), args.images * shape.input[0] * shape.input[1], shape.in_channels, args.input_pitch);
-        check("output", args.output.len(), args.images * oh * ow, shape.out_channels, args.output_pitch);
-        if let Some((residual, pitch)) = args.residual {
-            check("residual", residual.len(), args.images * oh * ow, shape.out_channels, pitch);
-        }
-        if args.images * oh * ow * shape.out_channels == 0 {
+        if args.check(&self.shape) {
             return;
         }
         match &self.packed {
@@ -124,6 +119,21 @@ impl Conv {
             Packed::Winograd2(winograd) => winograd.run(self.activation, args),
             Packed::Winograd4(winograd) => winograd.run(self.activation, args),
         }
+    }
+}
+
+impl ConvShape {
+    /// Panics unless weights and bias are as long as the shape says, and it can be computed.
+    pub(super) fn assert_fits(&self, weights: &[f32], bias: &[f32]) {
+        let groups = self.groups;
+        assert!(
+            self.in_channels > 0 && groups > 0 && self.in_channels.is_multiple_of(groups) && self.out_channels.is_multiple_of(groups),
+            "groups divide channels"
+        );
+        assert!(self.stride.iter().chain(&self.dilation).chain(&self.kernel).all(|x| *x > 0), "strides, dilations and kernels begin at 1");
+        let taps = self.kernel[0] * self.kernel[1] * self.in_channels / groups;
+        assert_eq!(weights.len(), self.out_channels * taps, "weights are [out_channels, in_channels / groups, kh, kw]");
+        assert_eq!(bias.len(), self.out_channels, "bias is [out_channels]");
     }
 }
 

@@ -5,7 +5,8 @@
 //! the group's lanes.
 
 use super::activation::apply;
-use super::isa::for_each_isa;
+use super::element::{Bf16, Element, Number};
+use super::isa::{for_each_isa, with_bf16};
 use super::memory::Packed;
 use super::simd::Simd;
 use super::strips::{self, Plane};
@@ -25,10 +26,10 @@ pub(super) struct Depthwise {
 }
 
 /// Read in the place of pixels outside the image.
-static ZEROS: [f32; 16] = [0.0; 16];
+static ZEROS: [f32; 16] = [0.0; 16]; // as good for 32 of bf16
 
 /// One row of output pixels.
-struct Row<'a> {
+pub struct Row<'a, I, O> {
     shape: &'a ConvShape,
     channels: usize,
     weights: *const f32,
@@ -36,12 +37,12 @@ struct Row<'a> {
     bias: *const f32,
     patterns: &'a [i32],
     /// The image's first pixel.
-    input: *const f32,
+    input: *const I,
     input_pitch: usize,
     /// The output row's first pixel, and the residual's (or null).
-    output: *mut f32,
+    output: *mut O,
     output_pitch: usize,
-    residual: *const f32,
+    residual: *const O,
     residual_pitch: usize,
     y: usize,
     width: usize,
@@ -76,7 +77,7 @@ impl Depthwise {
     }
 
     /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
-    pub(super) fn run(&self, activation: Activation, args: ConvArgs<'_>) {
+    pub(super) fn run<I: Slides<O>, O: Number>(&self, activation: Activation, args: ConvArgs<'_, I, O>) {
         let shape = &self.shape;
         let [oh, ow] = shape.output();
         if strips::fits(shape) {
@@ -102,11 +103,11 @@ impl Depthwise {
                 activation,
             };
             // SAFETY: `isa` was checked; the image, the output row and the residual row lie inside their tensors, and weights and bias are whole vectors.
-            unsafe { row_on(self.isa, &row) };
+            unsafe { I::row(self.isa, &row) };
         }
     }
 
-    fn strips(&self, activation: Activation, args: ConvArgs<'_>) {
+    fn strips<I: Slides<O>, O: Number>(&self, activation: Activation, args: ConvArgs<'_, I, O>) {
         let shape = &self.shape;
         let [of_input, of_output] = [shape.input, shape.output()].map(|[h, w]| h * w);
         for image in 0..args.images {
@@ -125,7 +126,7 @@ impl Depthwise {
             };
             // SAFETY: `isa` was checked, and the shape is one of those; the image's input, output and residual lie inside their tensors, and weights and
             // bias are whole vectors.
-            unsafe { strips::plane_on(self.isa, &plane) };
+            unsafe { I::plane(self.isa, &plane) };
         }
     }
 }
@@ -135,26 +136,73 @@ impl Depthwise {
 /// # Safety
 /// As for [`Simd`]; the row's pointers reach what its fields say.
 #[inline(always)]
-unsafe fn row<S: Simd>(row: &Row<'_>) {
+unsafe fn row<S: Simd, I: Element<S>, O: Element<S>>(row: &Row<'_, I, O>) {
     // SAFETY: the caller's promise, passed on; strips lie within the row.
     unsafe {
         match row.patterns.len() / S::LANES {
-            2 => grouped::<S, 2, 6>(row),
-            4 => grouped::<S, 4, 6>(row),
-            8 => grouped::<S, 8, 6>(row),
-            _ => pixels::<S>(row),
+            2 => grouped::<S, I, O, 2, 6>(row),
+            4 => grouped::<S, I, O, 4, 6>(row),
+            8 => grouped::<S, I, O, 8, 6>(row),
+            _ => pixels::<S, I, O>(row),
         }
     }
 }
 
 for_each_isa! {
     /// See [`row`].
-    unsafe fn row_on(line: &Row<'_>) => row
+    unsafe fn row_on(line: &Row<'_, f32, f32>) => row::<f32, f32>
+}
+
+/// Types that depthwise convolutions are computed from and to.
+///
+/// # Safety
+/// Of both functions: as for [`row`] and [`strips::plane`]; `isa` is one that the processor has. For bf16 it has those instructions.
+pub trait Slides<O>: Number {
+    #[doc(hidden)]
+    unsafe fn row(isa: Isa, line: &Row<'_, Self, O>);
+    #[doc(hidden)]
+    unsafe fn plane(isa: Isa, plane: &Plane<'_, Self, O>);
+}
+
+impl Slides<f32> for f32 {
+    unsafe fn row(isa: Isa, line: &Row<'_, f32, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { row_on(isa, line) }
+    }
+    unsafe fn plane(isa: Isa, plane: &Plane<'_, f32, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { strips::plane_on(isa, plane) }
+    }
+}
+
+macro_rules! slides {
+    ($($row:ident, $plane:ident: $o:ty;)*) => {
+        $(with_bf16! {
+            /// See [`row`].
+            unsafe fn $row(line: &Row<'_, Bf16, $o>) => row::<Bf16, $o>
+        }
+
+        impl Slides<$o> for Bf16 {
+            unsafe fn row(_: Isa, line: &Row<'_, Bf16, $o>) {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { $row(line) }
+            }
+            unsafe fn plane(_: Isa, plane: &Plane<'_, Bf16, $o>) {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { strips::$plane(plane) }
+            }
+        })*
+    };
+}
+
+slides! {
+    row_of_bf16, plane_of_bf16: Bf16;
+    row_from_bf16, plane_from_bf16: f32;
 }
 
 /// The kernel rows that lie inside the image, and the input row of the first.
 #[inline(always)]
-fn kernel_rows(row: &Row<'_>) -> impl Iterator<Item = (usize, usize)> {
+fn kernel_rows<I, O>(row: &Row<'_, I, O>) -> impl Iterator<Item = (usize, usize)> + use<I, O> {
     let (shape, y) = (*row.shape, row.y);
     (0..shape.kernel[0]).filter_map(move |ky| {
         let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.pad[0]);
@@ -167,7 +215,7 @@ fn kernel_rows(row: &Row<'_>) -> impl Iterator<Item = (usize, usize)> {
 /// # Safety
 /// As for [`row`].
 #[inline(always)]
-unsafe fn pixels<S: Simd>(row: &Row<'_>) {
+unsafe fn pixels<S: Simd, I: Element<S>, O: Element<S>>(row: &Row<'_, I, O>) {
     let shape = row.shape;
     for x in 0..row.width {
         for channel in (0..row.channels).step_by(S::LANES) {
@@ -179,13 +227,13 @@ unsafe fn pixels<S: Simd>(row: &Row<'_>) {
                     for kx in 0..shape.kernel[1] {
                         let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
                         if ix < shape.input[1] {
-                            let value = S::load_part(row.input.add((iy * shape.input[1] + ix) * row.input_pitch + channel), count);
+                            let value = I::load_part(row.input.add((iy * shape.input[1] + ix) * row.input_pitch + channel), count);
                             let weight = S::load(row.weights.add((ky * shape.kernel[1] + kx) * row.weight_stride + channel));
                             sum = S::fma(value, weight, sum);
                         }
                     }
                 }
-                finish::<S>(row, channel, x, sum, count);
+                finish::<S, I, O>(row, channel, x, sum, count);
             }
         }
     }
@@ -196,7 +244,7 @@ unsafe fn pixels<S: Simd>(row: &Row<'_>) {
 /// # Safety
 /// As for [`row`].
 #[inline(always)]
-unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
+unsafe fn grouped<S: Simd, I: Element<S>, O: Element<S>, const G: usize, const P: usize>(row: &Row<'_, I, O>) {
     let shape = row.shape;
     for channel in (0..row.channels).step_by(S::LANES) {
         let count = S::LANES.min(row.channels - channel);
@@ -210,8 +258,8 @@ unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
                         let mut values = [S::splat(0.0); P];
                         for (p, value) in values.iter_mut().enumerate() {
                             let ix = ((x + p) * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.pad[1]);
-                            let from = if ix < shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr() };
-                            *value = if count == S::LANES { S::load(from) } else { S::load_part(from, count) };
+                            let from = if ix < shape.input[1] { line.add(ix * row.input_pitch) } else { ZEROS.as_ptr().cast() };
+                            *value = if count == S::LANES { I::load(from) } else { I::load_part(from, count) };
                         }
                         let weights = row.weights.add((ky * shape.kernel[1] + kx) * G * row.weight_stride + channel);
                         for from in 0..G {
@@ -223,7 +271,7 @@ unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
                     }
                 }
                 for (p, sum) in sums.into_iter().enumerate().take(row.width - x) {
-                    finish::<S>(row, channel, x + p, sum, count);
+                    finish::<S, I, O>(row, channel, x + p, sum, count);
                 }
             }
         }
@@ -235,14 +283,14 @@ unsafe fn grouped<S: Simd, const G: usize, const P: usize>(row: &Row<'_>) {
 /// # Safety
 /// As for [`row`].
 #[inline(always)]
-unsafe fn finish<S: Simd>(row: &Row<'_>, channel: usize, x: usize, mut sum: S::V, count: usize) {
+unsafe fn finish<S: Simd, I, O: Element<S>>(row: &Row<'_, I, O>, channel: usize, x: usize, mut sum: S::V, count: usize) {
     // SAFETY: the pixel exists, and `count` of its channels from `channel` on.
     unsafe {
         if !row.residual.is_null() {
-            sum = S::add(sum, S::load_part(row.residual.add(x * row.residual_pitch + channel), count));
+            sum = S::add(sum, O::load_part(row.residual.add(x * row.residual_pitch + channel), count));
         }
         sum = apply::<S>(sum, row.activation);
         let to = row.output.add(x * row.output_pitch + channel);
-        if count == S::LANES { S::store(to, sum) } else { S::store_part(to, sum, count) }
+        if count == S::LANES { O::store(to, sum) } else { O::store_part(to, sum, count) }
     }
 }

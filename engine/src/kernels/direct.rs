@@ -1,15 +1,17 @@
 //! Convolution as matmuls of register tiles, one for each kernel offset, over input rows read where they lie: channels-last, an output pixel's input at one
 //! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros.
 
-use super::activation::activate_rows;
+use super::element::Packs;
+use super::elementwise::{Applies, Job, Operand};
 use super::memory::{LINE, Packed, aligned};
-use super::tile::{self, ROWS, Tile, Tiles};
+use super::tile::{self, Multiplies, ROWS, Tile, Tiles};
 use super::{Activation, ConvArgs, ConvShape, Isa};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Most runs of one block, as their pointers are kept on the stack.
 const RUNS: usize = 32;
-/// Weights of a block: what one tile walks through is this many values of K at most, so that a block's panel (256 bytes a value) and the next one's
+/// Weights of a block: what one tile walks through is this many words of K at most, so that a block's panel (256 bytes a word) and the next one's
 /// stay in L2 together.
 const DEPTH: usize = 1280;
 /// Up to this many input channels, the image is copied with its padding first, and a run spans a whole row of the kernel.
@@ -28,24 +30,25 @@ struct Run {
     len: usize,
 }
 
-/// Packed weights and the order in which they are used.
+/// Packed weights for input of `I`, and the order in which they are used.
 #[derive(Debug, Clone)]
-pub(super) struct Direct {
+pub(super) struct Direct<I> {
     shape: ConvShape,
     isa: Isa,
-    /// For each group and panel: for each value of each run, the panel's vectors.
+    /// For each group and panel: for each word of each run, the panel's vectors.
     weights: Packed,
     /// For each group, whole vectors.
     bias: Packed,
     zeros: Packed,
     runs: Vec<Run>,
     lens: Vec<u32>,
-    /// Values of all runs together.
+    /// Words of all runs together.
     depth: usize,
-    /// For each block: first run, runs, values.
+    /// For each block: first run, runs, words.
     blocks: Vec<(usize, usize, usize)>,
     /// Whether the image is copied with its padding first.
     copied: bool,
+    of: PhantomData<I>,
 }
 
 /// The output pixels of a call, in order.
@@ -71,7 +74,7 @@ impl Pixel {
     }
 }
 
-impl Direct {
+impl<I: Packs> Direct<I> {
     /// Packs `weights` (`[out, in / groups, kh, kw]`) and `bias`, whose lengths the caller has checked.
     pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
         let [kh, kw] = shape.kernel;
@@ -88,16 +91,17 @@ impl Direct {
                 runs.extend(tile::split(group_in, parts).map(|(channel, len)| Run { ky, kx, channel, len }));
             }
         }
-        let depth = kh * kw * group_in;
+        let words = |run: &Run| run.len.div_ceil(I::OF_A_WORD);
+        let depth: usize = runs.iter().map(words).sum();
         let wanted = depth.div_ceil(depth.div_ceil(DEPTH));
         let mut blocks: Vec<(usize, usize, usize)> = Vec::new();
         for (i, run) in runs.iter().enumerate() {
             match blocks.last_mut() {
-                Some((_, count, values)) if *values + run.len / 2 < wanted && *count < RUNS => {
+                Some((_, count, depth)) if *depth + words(run) / 2 < wanted && *count < RUNS => {
                     *count += 1;
-                    *values += run.len;
+                    *depth += words(run);
                 }
-                _ => blocks.push((i, 1, run.len)),
+                _ => blocks.push((i, 1, words(run))),
             }
         }
         let lanes = isa.lanes();
@@ -106,14 +110,19 @@ impl Direct {
             for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
                 let width = count * lanes;
                 let mut at = (group * vectors + first) * depth * lanes;
-                // A few values of each column at a time, so that both what is read and what is written stays in cache.
-                for (run, part) in runs.iter().flat_map(|run| (0..run.len).step_by(64).map(move |part| (run, part..run.len.min(part + 64))))
+                // A few words of each column at a time, so that both what is read and what is written stays in cache.
+                for (run, part) in
+                    runs.iter().flat_map(|run| (0..words(run)).step_by(64).map(move |part| (run, part..words(run).min(part + 64))))
                 {
                     for column in 0..width.min(group_out - first * lanes) {
                         let out = group * group_out + first * lanes + column;
-                        for (line, value) in part.clone().enumerate() {
+                        let weight = |value: usize| {
                             let (kx, channel) = if copied { (value / group_in, value % group_in) } else { (run.kx, run.channel + value) };
-                            to[at + line * width + column] = weights[((out * group_in + channel) * kh + run.ky) * kw + kx];
+                            // Beyond the run there is room in its last word.
+                            if value < run.len { weights[((out * group_in + channel) * kh + run.ky) * kw + kx] } else { 0.0 }
+                        };
+                        for (line, word) in part.clone().enumerate() {
+                            to[at + line * width + column] = I::word(word * I::OF_A_WORD, weight);
                         }
                     }
                     at += part.len() * width;
@@ -128,7 +137,7 @@ impl Direct {
         let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
         let lens = runs.iter().map(|run| run.len as u32).collect();
         let zeros = Packed::new(longest, |_| {});
-        Self { shape, isa, weights: packed, bias, zeros, runs, lens, depth, blocks, copied }
+        Self { shape, isa, weights: packed, bias, zeros, runs, lens, depth, blocks, copied, of: PhantomData }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
@@ -141,27 +150,47 @@ impl Direct {
         [h + top + bottom, w + left + right]
     }
 
-    pub(super) fn scratch(&self) -> usize {
+    /// Words of an image with its padding.
+    fn copy_words(&self) -> usize {
         let [h, w] = self.padded();
-        if self.copied { h * w * self.shape.in_channels + LINE } else { 0 }
+        if self.copied { (h * w * self.shape.in_channels).div_ceil(I::OF_A_WORD) } else { 0 }
     }
 
-    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
-    pub(super) fn run(&self, activation: Activation, mut args: ConvArgs<'_>) {
+    /// Words of a panel's sums: of all pixels where they are computed in several blocks, else of a tile.
+    fn sums_words(&self, images: usize) -> usize {
+        let pixels = images * self.shape.output().iter().product::<usize>();
+        let rows = if self.blocks.len() > 1 { pixels } else { ROWS };
+        rows * tile::most_vectors(self.isa) * self.isa.lanes()
+    }
+
+    /// Words of scratch memory for `images`; `sums` where sums cannot be kept in the output.
+    pub(super) fn scratch(&self, images: usize, sums: bool) -> usize {
+        let sums = if sums { self.sums_words(images) + LINE } else { 0 };
+        let copy = if self.copied { self.copy_words() + LINE } else { 0 };
+        copy + sums
+    }
+
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say, and for bf16 that the processor has it.
+    pub(super) fn run<O: Packs>(&self, activation: Activation, mut args: ConvArgs<'_, I, O>)
+    where
+        I: Multiplies<O> + Multiplies<f32>,
+        f32: Applies<O>,
+    {
         if !self.copied {
             return self.rows(self.shape, activation, &mut args);
         }
         let ConvShape { input: [h, w], in_channels: channels, pad: [top, left, ..], .. } = self.shape;
         let [padded_h, padded_w] = self.padded();
         let pixels = self.shape.output().iter().product::<usize>();
-        let scratch = aligned(args.scratch, padded_h * padded_w * channels);
+        let (scratch, rest) = args.scratch.split_at_mut(self.copy_words() + LINE);
+        let scratch = &mut I::of_words_mut(aligned(scratch, self.copy_words()))[..padded_h * padded_w * channels];
         // The border stays zero from image to image.
         for (y, line) in scratch.chunks_exact_mut(padded_w * channels).enumerate() {
             if y < top || y >= top + h {
-                line.fill(0.0);
+                line.fill(I::default());
             } else {
-                line[..left * channels].fill(0.0);
-                line[(left + w) * channels..].fill(0.0);
+                line[..left * channels].fill(I::default());
+                line[(left + w) * channels..].fill(I::default());
             }
         }
         for image in 0..args.images {
@@ -183,13 +212,17 @@ impl Direct {
                 residual: args.residual.map(|(values, pitch)| (&values[image * pixels * pitch..], pitch)),
                 output: &mut args.output[image * pixels * args.output_pitch..],
                 output_pitch: args.output_pitch,
-                scratch: &mut [],
+                scratch: rest,
             };
             self.rows(ConvShape { input: [padded_h, padded_w], pad: [0; 4], ..self.shape }, activation, &mut one);
         }
     }
 
-    fn rows(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_>) {
+    fn rows<O: Packs>(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_, I, O>)
+    where
+        I: Multiplies<O> + Multiplies<f32>,
+        f32: Applies<O>,
+    {
         let [oh, ow] = shape.output();
         let tiles = Tiles::new(args.images * oh * ow);
         let vectors = (shape.out_channels / shape.groups).div_ceil(self.isa.lanes());
@@ -207,16 +240,19 @@ impl Direct {
 
     /// Computes the tiles of `range` for the output channels of one panel (its first vector within the group, its vectors).
     #[allow(clippy::too_many_arguments)]
-    fn panel(
+    fn panel<O: Packs>(
         &self,
         shape: &ConvShape,
         activation: Activation,
-        args: &mut ConvArgs<'_>,
+        args: &mut ConvArgs<'_, I, O>,
         tiles: Tiles,
         range: Range<usize>,
         group: usize,
         (first, count): (usize, usize),
-    ) {
+    ) where
+        I: Multiplies<O> + Multiplies<f32>,
+        f32: Applies<O>,
+    {
         let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
         let lanes = self.isa.lanes();
         let first_vector = group * group_out.div_ceil(lanes) + first;
@@ -234,10 +270,19 @@ impl Direct {
         let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * ROWS } else { 2 * ROWS };
         let soon_step = tile::soon_step(self.isa, width * 4, range.len());
         let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
-        for (block, &(first_run, run_count, values)) in self.blocks.iter().enumerate() {
+        // Sums that are not finished are kept in the output, or apart where that is too narrow for them: those of a tile, if it is finished next.
+        let (sums, sums_pitch, sums_step) = match O::as_sums(args.output[column..].as_mut_ptr()) {
+            Some(output) => (output.wrapping_add(tiles.first_row(range.start) * args.output_pitch), args.output_pitch, args.output_pitch),
+            None if self.blocks.len() > 1 => {
+                let rows = tiles.first_row(range.end) - tiles.first_row(range.start);
+                (aligned(args.scratch, rows * width).as_mut_ptr(), width, width)
+            }
+            None => (aligned(args.scratch, ROWS * width).as_mut_ptr(), width, 0),
+        };
+        for (block, &(first_run, run_count, words)) in self.blocks.iter().enumerate() {
             let (runs, lens) = (&self.runs[first_run..][..run_count], &self.lens[first_run..][..run_count]);
             let last = block + 1 == self.blocks.len();
-            let next = panel.wrapping_add(values * width);
+            let next = panel.wrapping_add(words * width);
             let start = tiles.first_row(range.start);
             let mut at = start;
             let mut pixel = Pixel { image: at / (output[0] * output[1]), y: at / output[1] % output[0], x: at % output[1] };
@@ -257,13 +302,13 @@ impl Direct {
                     }
                     self.point(shape, runs, args.input_pitch, &windows[..rows], &mut pointers);
                 }
-                let asked = (index - range.start) * values * soon_step;
-                let (soon, soon_step) = if range.start == 0 && asked < values * width * 4 {
-                    (next.wrapping_byte_add(asked), soon_step)
+                let asked = (index - range.start) * words * soon_step;
+                let (soon, soon_step) = if range.start == 0 && asked < words * width * 4 {
+                    (next.cast::<i8>().wrapping_add(asked), soon_step)
                 } else if streamed {
-                    (input.wrapping_add((at + ahead) * args.input_pitch), ROWS * size_of::<f32>())
+                    (input.wrapping_add((at + ahead) * args.input_pitch).cast(), ROWS * 4)
                 } else {
-                    (panel, 0)
+                    (panel.cast(), 0)
                 };
                 let (residual, residual_pitch) = args
                     .residual
@@ -278,6 +323,8 @@ impl Direct {
                 } else {
                     (rows as isize, -(column as isize))
                 };
+                let sums = sums.wrapping_add((at - start) * sums_step);
+                let finished = last && bounds.is_some();
                 let tile = Tile {
                     rows: &pointers[..run_count],
                     lens,
@@ -285,6 +332,8 @@ impl Direct {
                     soon,
                     soon_step,
                     start: if block == 0 { bias } else { std::ptr::null() },
+                    sums,
+                    sums_pitch,
                     out,
                     out_pitch: args.output_pitch,
                     columns,
@@ -292,15 +341,32 @@ impl Direct {
                     residual_pitch,
                     out_ahead: out.wrapping_offset(down * args.output_pitch as isize + right),
                     residual_ahead: if residual.is_null() { out } else { residual.wrapping_offset(down * residual_pitch as isize + right) },
-                    bounds: bounds.filter(|_| last).unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                    bounds: bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
                 };
-                // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
-                // checked, or of the zeros, which are as long as the longest run. The panel holds `width` weights for each value. Output and residual
-                // reach `columns` values of `rows` pixels.
-                unsafe { tile::run(self.isa, rows, count, &tile) };
+                if finished {
+                    // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
+                    // checked, or of the zeros, which are as long as the longest run. The panel holds `width` weights for each word. Output and residual
+                    // reach `columns` values of `rows` pixels, and so do the sums.
+                    unsafe { I::run(self.isa, rows, count, &tile) };
+                } else {
+                    // SAFETY: as above.
+                    unsafe { I::run(self.isa, rows, count, &tile.unfinished(rows)) };
+                }
                 if last && bounds.is_none() {
-                    // SAFETY: the tile that was just written.
-                    unsafe { activate_rows(self.isa, out, rows, columns, args.output_pitch, activation) };
+                    let job = Job {
+                        pixels: rows,
+                        channels: columns,
+                        input: sums,
+                        pitch: sums_pitch,
+                        scale: std::ptr::null(),
+                        shift: std::ptr::null(),
+                        addend: Operand { at: residual, step: residual_pitch },
+                        activation,
+                        output: out,
+                        output_pitch: args.output_pitch,
+                    };
+                    // SAFETY: the tile that was just written, its residual and its output.
+                    unsafe { f32::apply(self.isa, &job) };
                 }
                 at += rows;
             }
@@ -316,8 +382,8 @@ impl Direct {
         shape: &ConvShape,
         runs: &[Run],
         pitch: usize,
-        windows: &[(usize, usize, *const f32)],
-        pointers: &mut [[*const f32; ROWS]; RUNS],
+        windows: &[(usize, usize, *const I)],
+        pointers: &mut [[*const I; ROWS]; RUNS],
     ) {
         let ConvShape { input: [h, w], pad: [top, left, ..], kernel, dilation, .. } = *shape;
         let [down, across] = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
@@ -328,7 +394,7 @@ impl Direct {
             let step = (ky * w + kx).wrapping_sub(top * w + left).wrapping_mul(pitch).wrapping_add(run.channel);
             for (pointer, (y, x, first)) in pointers.iter_mut().zip(windows) {
                 let (iy, ix) = ((y + ky).wrapping_sub(top), (x + kx).wrapping_sub(left));
-                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.zeros.as_ptr() };
+                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.zeros.as_ptr().cast() };
             }
         }
     }

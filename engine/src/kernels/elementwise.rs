@@ -2,88 +2,71 @@
 
 use super::activation::apply;
 use super::conv::check;
-use super::isa::for_each_isa;
+use super::element::{Bf16, Element, Number};
+use super::isa::{for_each_isa, has_bf16, with_bf16};
 use super::simd::Simd;
 use super::{Activation, Isa};
 
 /// Values seen through a pitch, and the pitch.
-pub type View<'a> = (&'a [f32], usize);
+pub type View<'a, T = f32> = (&'a [T], usize);
 /// As [`View`], to be written.
-pub type ViewMut<'a> = (&'a mut [f32], usize);
+pub type ViewMut<'a, T = f32> = (&'a mut [T], usize);
 
 /// `output = activation(a + b)` for `pixels` pixels of `channels`.
 ///
 /// # Panics
-/// If a tensor is shorter than its shape and pitch say, or a pitch is below the channels.
-pub fn add(isa: Isa, (pixels, channels): (usize, usize), a: View<'_>, b: View<'_>, activation: Activation, output: ViewMut<'_>) {
-    check("first addend", a.0.len(), pixels, channels, a.1);
+/// If a tensor is shorter than its shape and pitch say, a pitch is below the channels, or the types are not this processor's.
+pub fn add<I: Applies<O>, O: Number>(
+    isa: Isa,
+    (pixels, channels): (usize, usize),
+    a: View<'_, I>,
+    b: View<'_, O>,
+    activation: Activation,
+    output: ViewMut<'_, O>,
+) {
     check("second addend", b.0.len(), pixels, channels, b.1);
-    check("output", output.0.len(), pixels, channels, output.1);
-    let shift = Operand { at: b.0.as_ptr(), step: b.1 };
-    let job = Job {
-        pixels,
-        channels,
-        input: a.0.as_ptr(),
-        pitch: a.1,
-        scale: Operand::NONE,
-        shift,
-        activation,
-        output: output.0.as_mut_ptr(),
-        output_pitch: output.1,
-    };
-    // SAFETY: the instruction set and the lengths were checked.
-    unsafe { apply_on(isa.checked(), &job) }
+    let job = Job { addend: Operand { at: b.0.as_ptr(), step: b.1 }, ..job_of((pixels, channels), a, activation, output) };
+    // SAFETY: the lengths were checked.
+    unsafe { run(isa, &job) }
 }
 
 /// `output = activation(input * scale + shift)`, `scale` and `shift` of one value a channel: a batch norm that stands alone, with unit scale a bias, with
-/// neither an activation.
+/// neither an activation, and without that a conversion.
 ///
 /// # Panics
 /// As [`add`], and if `scale` or `shift` has not `channels` values.
-pub fn scale_shift(
+pub fn scale_shift<I: Applies<O>, O: Number>(
     isa: Isa,
     (pixels, channels): (usize, usize),
-    input: View<'_>,
+    input: View<'_, I>,
     scale: Option<&[f32]>,
     shift: Option<&[f32]>,
     activation: Activation,
-    output: ViewMut<'_>,
+    output: ViewMut<'_, O>,
 ) {
-    check("input", input.0.len(), pixels, channels, input.1);
-    check("output", output.0.len(), pixels, channels, output.1);
     let operand = |values: Option<&[f32]>| {
-        values.map_or(Operand::NONE, |values| {
+        values.map_or(std::ptr::null(), |values| {
             assert_eq!(values.len(), channels, "one scale and one shift a channel");
-            Operand { at: values.as_ptr(), step: 0 }
+            values.as_ptr()
         })
     };
     let (scale, shift) = (operand(scale), operand(shift));
-    let job = Job {
-        pixels,
-        channels,
-        input: input.0.as_ptr(),
-        pitch: input.1,
-        scale,
-        shift,
-        activation,
-        output: output.0.as_mut_ptr(),
-        output_pitch: output.1,
-    };
-    // SAFETY: the instruction set and the lengths were checked.
-    unsafe { apply_on(isa.checked(), &job) }
+    let job = Job { scale, shift, ..job_of((pixels, channels), input, activation, output) };
+    // SAFETY: the lengths were checked.
+    unsafe { run(isa, &job) }
 }
 
 /// `output = activation(input * factors)`, `factors` (`[images, channels]`) of one value a channel and image, as squeeze-and-excitation needs it.
 ///
 /// # Panics
 /// As [`add`].
-pub fn scale_images(
+pub fn scale_images<I: Applies<O>, O: Number>(
     isa: Isa,
     (images, pixels, channels): (usize, usize, usize),
-    input: View<'_>,
+    input: View<'_, I>,
     factors: View<'_>,
     activation: Activation,
-    output: ViewMut<'_>,
+    output: ViewMut<'_, O>,
 ) {
     check("input", input.0.len(), images * pixels, channels, input.1);
     check("factors", factors.0.len(), images, channels, factors.1);
@@ -92,44 +75,63 @@ pub fn scale_images(
         return;
     }
     for image in 0..images {
-        let job = Job {
-            pixels,
-            channels,
-            input: input.0[image * pixels * input.1..].as_ptr(),
-            pitch: input.1,
-            scale: Operand { at: factors.0[image * factors.1..].as_ptr(), step: 0 },
-            shift: Operand::NONE,
-            activation,
-            output: output.0[image * pixels * output.1..].as_mut_ptr(),
-            output_pitch: output.1,
-        };
-        // SAFETY: the instruction set and the lengths were checked.
-        unsafe { apply_on(isa.checked(), &job) }
+        let input = (&input.0[image * pixels * input.1..], input.1);
+        let output = (&mut output.0[image * pixels * output.1..], output.1);
+        let scale = factors.0[image * factors.1..].as_ptr();
+        let job = Job { scale, ..job_of((pixels, channels), input, activation, output) };
+        // SAFETY: the lengths were checked.
+        unsafe { run(isa, &job) }
     }
 }
 
-/// A second operand: where its values for the first pixel begin (null where there is none), and the values from a pixel to the next.
-#[derive(Clone, Copy)]
-struct Operand {
-    at: *const f32,
-    step: usize,
+/// An addend: where its values for the first pixel begin (null where there is none), and the values from a pixel to the next.
+pub struct Operand<T> {
+    pub(super) at: *const T,
+    pub(super) step: usize,
 }
 
-impl Operand {
-    const NONE: Self = Self { at: std::ptr::null(), step: 0 };
+/// `activation(input * scale + shift + addend)` over all pixels.
+pub struct Job<I, O> {
+    pub(super) pixels: usize,
+    pub(super) channels: usize,
+    pub(super) input: *const I,
+    pub(super) pitch: usize,
+    /// A value for each channel, or null.
+    pub(super) scale: *const f32,
+    /// A value for each channel, or null.
+    pub(super) shift: *const f32,
+    pub(super) addend: Operand<O>,
+    pub(super) activation: Activation,
+    pub(super) output: *mut O,
+    pub(super) output_pitch: usize,
 }
 
-/// `activation(input * scale + shift)` over all pixels.
-struct Job {
-    pixels: usize,
-    channels: usize,
-    input: *const f32,
-    pitch: usize,
-    scale: Operand,
-    shift: Operand,
-    activation: Activation,
-    output: *mut f32,
-    output_pitch: usize,
+/// A job without operands, after its lengths were checked.
+fn job_of<I, O>((pixels, channels): (usize, usize), input: (&[I], usize), activation: Activation, output: (&mut [O], usize)) -> Job<I, O> {
+    check("input", input.0.len(), pixels, channels, input.1);
+    check("output", output.0.len(), pixels, channels, output.1);
+    Job {
+        pixels,
+        channels,
+        input: input.0.as_ptr(),
+        pitch: input.1,
+        scale: std::ptr::null(),
+        shift: std::ptr::null(),
+        addend: Operand { at: std::ptr::null(), step: 0 },
+        activation,
+        output: output.0.as_mut_ptr(),
+        output_pitch: output.1,
+    }
+}
+
+/// Does a job.
+///
+/// # Safety
+/// Every pixel of input, output and operands has `channels` values.
+unsafe fn run<I: Applies<O>, O>(isa: Isa, job: &Job<I, O>) {
+    assert!(I::present(), "the processor lacks the instructions for these types");
+    // SAFETY: the instructions are there, and the rest is the caller's promise.
+    unsafe { I::apply(isa.checked(), job) }
 }
 
 /// Does a job.
@@ -137,23 +139,29 @@ struct Job {
 /// # Safety
 /// As for [`Simd`]; every pixel of input, output and operands has `channels` values.
 #[inline(always)]
-unsafe fn job<S: Simd>(j: &Job) {
+unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
     for pixel in 0..j.pixels {
         for channel in (0..j.channels).step_by(S::LANES) {
             let count = S::LANES.min(j.channels - channel);
+            let whole = count == S::LANES;
             // SAFETY: the caller's promise; vectors are cut to the channels that exist.
             unsafe {
-                let load = |from: *const f32| if count == S::LANES { S::load(from) } else { S::load_part(from, count) };
-                let mut value = load(j.input.add(pixel * j.pitch + channel));
-                let to = j.output.add(pixel * j.output_pitch + channel);
-                if !j.scale.at.is_null() {
-                    value = S::mul(value, load(j.scale.at.add(pixel * j.scale.step + channel)));
+                let of_channel = |from: *const f32| if whole { S::load(from.add(channel)) } else { S::load_part(from.add(channel), count) };
+                let from = j.input.add(pixel * j.pitch + channel);
+                let mut value = if whole { I::load(from) } else { I::load_part(from, count) };
+                if !j.scale.is_null() {
+                    value = S::mul(value, of_channel(j.scale));
                 }
-                if !j.shift.at.is_null() {
-                    value = S::add(value, load(j.shift.at.add(pixel * j.shift.step + channel)));
+                if !j.shift.is_null() {
+                    value = S::add(value, of_channel(j.shift));
+                }
+                if !j.addend.at.is_null() {
+                    let from = j.addend.at.add(pixel * j.addend.step + channel);
+                    value = S::add(value, if whole { O::load(from) } else { O::load_part(from, count) });
                 }
                 value = apply::<S>(value, j.activation);
-                if count == S::LANES { S::store(to, value) } else { S::store_part(to, value, count) }
+                let to = j.output.add(pixel * j.output_pitch + channel);
+                if whole { O::store(to, value) } else { O::store_part(to, value, count) }
             }
         }
     }
@@ -161,5 +169,50 @@ unsafe fn job<S: Simd>(j: &Job) {
 
 for_each_isa! {
     /// See [`job`].
-    unsafe fn apply_on(j: &Job) => job
+    unsafe fn apply_on(j: &Job<f32, f32>) => job::<f32, f32>
+}
+
+/// Types that are computed from and to, value by value.
+///
+/// # Safety
+/// Of [`Applies::apply`]: as for [`job`]; `isa` is one that the processor has, and the types are [`Applies::present`].
+pub trait Applies<O>: Number {
+    /// Whether the processor has the instructions for these types.
+    fn present() -> bool {
+        has_bf16()
+    }
+    #[doc(hidden)]
+    unsafe fn apply(isa: Isa, j: &Job<Self, O>);
+}
+
+impl Applies<f32> for f32 {
+    fn present() -> bool {
+        true
+    }
+    unsafe fn apply(isa: Isa, j: &Job<Self, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { apply_on(isa, j) }
+    }
+}
+
+macro_rules! applies {
+    ($($name:ident: $i:ty => $o:ty;)*) => {
+        $(with_bf16! {
+            /// See [`job`].
+            unsafe fn $name(j: &Job<$i, $o>) => job::<$i, $o>
+        }
+
+        impl Applies<$o> for $i {
+            unsafe fn apply(_: Isa, j: &Job<Self, $o>) {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { $name(j) }
+            }
+        })*
+    };
+}
+
+applies! {
+    apply_of_bf16: Bf16 => Bf16;
+    apply_from_bf16: Bf16 => f32;
+    apply_to_bf16: f32 => Bf16;
 }

@@ -60,13 +60,13 @@ impl Isa {
     }
 }
 
-/// Defines a function that runs `$body::<S>` compiled for the instruction set that its first argument names. `$body` and all that it calls must be
+/// Defines a function that runs `$body::<S>` (or `$body::<S, Types>`) compiled for the instruction set that its first argument names. `$body` and all that it calls must be
 /// `#[inline(always)]`, and closures in it small: what is not inlined is compiled without the instructions, and slow.
 ///
 /// # Safety
 /// Of the function that it defines: the processor has the instruction set (see [`Isa::checked`]), and what `$body` asks for holds.
 macro_rules! for_each_isa {
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident $(<$(const $c:ident: $ct:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) => $body:ident) => {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident $(<$(const $c:ident: $ct:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) => $body:ident $(::<$($t:ty),+>)?) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
         $vis unsafe fn $name $(<$(const $c: $ct),+>)? (isa: $crate::kernels::isa::Isa, $($arg: $ty),*) {
@@ -75,14 +75,14 @@ macro_rules! for_each_isa {
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx512 $(<$(const $c: $ct),+>)? ($($arg: $ty),*) {
                 // SAFETY: the caller's promise, passed on.
-                unsafe { $body::<$crate::kernels::simd::Avx512 $($(, $c)+)?>($($arg),*) }
+                unsafe { $body::<$crate::kernels::simd::Avx512 $($(, $t)+)? $($(, $c)+)?>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx2 $(<$(const $c: $ct),+>)? ($($arg: $ty),*) {
                 // SAFETY: the caller's promise, passed on.
-                unsafe { $body::<$crate::kernels::simd::Avx2 $($(, $c)+)?>($($arg),*) }
+                unsafe { $body::<$crate::kernels::simd::Avx2 $($(, $t)+)? $($(, $c)+)?>($($arg),*) }
             }
             // SAFETY: the caller's promise, passed on; the processor has the instructions.
             unsafe {
@@ -91,13 +91,43 @@ macro_rules! for_each_isa {
                     $crate::kernels::isa::Isa::Avx512 => avx512 $(::<$($c),+>)? ($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::kernels::isa::Isa::Avx2 => avx2 $(::<$($c),+>)? ($($arg),*),
-                    _ => $body::<$crate::kernels::simd::Portable $($(, $c)+)?>($($arg),*),
+                    _ => $body::<$crate::kernels::simd::Portable $($(, $t)+)? $($(, $c)+)?>($($arg),*),
                 }
             }
         }
     };
 }
 pub(super) use for_each_isa;
+
+/// As [`for_each_isa`], for types that need AVX-512 with its bf16 instructions.
+///
+/// # Safety
+/// Of the function that it defines: [`has_bf16`], and what `$body` asks for holds.
+macro_rules! with_bf16 {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident $(<$(const $c:ident: $ct:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) => $body:ident ::<$($t:ty),+>) => {
+        $(#[$doc])*
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        $vis unsafe fn $name $(<$(const $c: $ct),+>)? ($($arg: $ty),*) {
+            // SAFETY: the caller's promise, passed on.
+            unsafe { $body::<$crate::kernels::simd::Avx512, $($t),+ $($(, $c)+)?>($($arg),*) }
+        }
+        $(#[$doc])*
+        #[cfg(not(target_arch = "x86_64"))]
+        $vis unsafe fn $name $(<$(const $c: $ct),+>)? ($(_: $ty),*) {
+            unreachable!("no processor of this target has the instructions")
+        }
+    };
+}
+pub(super) use with_bf16;
+
+/// Whether this processor multiplies bf16.
+pub fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Isa::best() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 #[cfg(test)]
 mod tests {

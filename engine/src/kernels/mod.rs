@@ -5,10 +5,13 @@ mod activation;
 pub mod affinity;
 mod algorithm;
 mod conv;
+mod conv_bf16;
 mod depthwise;
 mod direct;
+mod element;
 pub mod elementwise;
 mod isa;
+mod layout;
 mod memory;
 pub mod peak;
 mod pool;
@@ -18,12 +21,17 @@ mod simd;
 mod strips;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_bf16;
 mod tile;
 mod winograd;
 
 pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
 pub use conv::{Conv, ConvArgs};
-pub use isa::Isa;
+pub use conv_bf16::ConvBf16;
+pub use element::{Bf16, Number};
+pub use isa::{Isa, has_bf16};
+pub use layout::{Interleaves, channels_last};
 pub use memory::Memory;
 pub use pool::{PoolShape, Pooling, global_average, pool};
 

@@ -1,7 +1,8 @@
 //! Pooling over windows.
 
 use super::conv::check;
-use super::isa::for_each_isa;
+use super::element::{Bf16, Element, Number};
+use super::isa::{for_each_isa, has_bf16, with_bf16};
 use super::simd::Simd;
 use super::{ConvShape, Isa};
 
@@ -53,14 +54,15 @@ impl PoolShape {
 /// Pools `images` images: `input` is `[n, h, w, channels]` and `output` `[n, oh, ow, channels]`, each seen through its pitch.
 ///
 /// # Panics
-/// If a tensor is shorter than its shape and pitch say, or a pitch is below the channels.
-pub fn pool(
+/// If a tensor is shorter than its shape and pitch say, a pitch is below the channels, or the types are not this processor's.
+pub fn pool<I: Pools<O>, O: Number>(
     isa: Isa,
     shape: &PoolShape,
     images: usize,
-    (input, input_pitch): (&[f32], usize),
-    (output, output_pitch): (&mut [f32], usize),
+    (input, input_pitch): (&[I], usize),
+    (output, output_pitch): (&mut [O], usize),
 ) {
+    assert!(I::present(), "the processor lacks the instructions for these types");
     let isa = isa.checked();
     let ([h, w], [oh, ow]) = (shape.input, shape.output());
     check("input", input.len(), images * h * w, shape.channels, input_pitch);
@@ -90,7 +92,7 @@ pub fn pool(
                 output: output[(line * ow + x) * output_pitch..].as_mut_ptr(),
             };
             // SAFETY: `isa` was checked; the rows and columns of the window that are counted lie inside the image, whose length was checked.
-            unsafe { reduce_on(isa, &window) };
+            unsafe { I::reduce(isa, &window) };
         }
     }
 }
@@ -99,11 +101,11 @@ pub fn pool(
 ///
 /// # Panics
 /// As [`pool`].
-pub fn global_average(
+pub fn global_average<I: Pools<O>, O: Number>(
     isa: Isa,
     (images, pixels, channels): (usize, usize, usize),
-    (input, input_pitch): (&[f32], usize),
-    (output, output_pitch): (&mut [f32], usize),
+    (input, input_pitch): (&[I], usize),
+    (output, output_pitch): (&mut [O], usize),
 ) {
     let pooling = Pooling::Average { counted: [0; 4] };
     let shape = PoolShape { input: [1, pixels], channels, kernel: [1, pixels], stride: [1; 2], dilation: [1; 2], pad: [0; 4], pooling };
@@ -111,8 +113,8 @@ pub fn global_average(
 }
 
 /// The values that become one output pixel.
-struct Window {
-    first: *const f32,
+pub struct Window<I, O> {
+    first: *const I,
     rows: usize,
     columns: usize,
     row_step: usize,
@@ -120,7 +122,7 @@ struct Window {
     channels: usize,
     /// What the sum is divided by; the largest is wanted where there is none.
     mean_of: Option<f32>,
-    output: *mut f32,
+    output: *mut O,
 }
 
 /// Vectors of channels taken at once, so that additions need not wait for each other.
@@ -131,17 +133,17 @@ const WIDE: usize = 4;
 /// # Safety
 /// As for [`Simd`]; `rows` by `columns` pixels of `channels` values lie where the steps lead, and the output has as many.
 #[inline(always)]
-unsafe fn reduce<S: Simd>(w: &Window) {
+unsafe fn reduce<S: Simd, I: Element<S>, O: Element<S>>(w: &Window<I, O>) {
     let mut channel = 0;
     while channel < w.channels {
         let left = w.channels - channel;
         // SAFETY: no more channels are taken than are left.
         unsafe {
             if left >= WIDE * S::LANES {
-                reduce_channels::<S, WIDE, false>(w, channel, S::LANES);
+                reduce_channels::<S, I, O, WIDE, false>(w, channel, S::LANES);
                 channel += WIDE * S::LANES;
             } else {
-                reduce_channels::<S, 1, true>(w, channel, left.min(S::LANES));
+                reduce_channels::<S, I, O, 1, true>(w, channel, left.min(S::LANES));
                 channel += left.min(S::LANES);
             }
         }
@@ -153,7 +155,11 @@ unsafe fn reduce<S: Simd>(w: &Window) {
 /// # Safety
 /// As for [`reduce`].
 #[inline(always)]
-unsafe fn reduce_channels<S: Simd, const N: usize, const PART: bool>(w: &Window, channel: usize, count: usize) {
+unsafe fn reduce_channels<S: Simd, I: Element<S>, O: Element<S>, const N: usize, const PART: bool>(
+    w: &Window<I, O>,
+    channel: usize,
+    count: usize,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let mut values = [S::splat(if w.mean_of.is_some() { 0.0 } else { f32::MIN }); N];
@@ -162,7 +168,7 @@ unsafe fn reduce_channels<S: Simd, const N: usize, const PART: bool>(w: &Window,
                 let from = w.first.add(y * w.row_step + x * w.column_step + channel);
                 for (v, value) in values.iter_mut().enumerate() {
                     let from = from.add(v * S::LANES);
-                    let next = if PART { S::load_part(from, count) } else { S::load(from) };
+                    let next = if PART { I::load_part(from, count) } else { I::load(from) };
                     *value = if w.mean_of.is_some() { S::add(*value, next) } else { S::max(next, *value) };
                 }
             }
@@ -170,12 +176,59 @@ unsafe fn reduce_channels<S: Simd, const N: usize, const PART: bool>(w: &Window,
         for (v, value) in values.into_iter().enumerate() {
             let value = w.mean_of.map_or(value, |count| S::div(value, S::splat(count)));
             let to = w.output.add(channel + v * S::LANES);
-            if PART { S::store_part(to, value, count) } else { S::store(to, value) }
+            if PART { O::store_part(to, value, count) } else { O::store(to, value) }
         }
     }
 }
 
 for_each_isa! {
     /// See [`reduce`].
-    unsafe fn reduce_on(w: &Window) => reduce
+    unsafe fn reduce_on(w: &Window<f32, f32>) => reduce::<f32, f32>
+}
+
+with_bf16! {
+    /// See [`reduce`].
+    unsafe fn reduce_of_bf16(w: &Window<Bf16, Bf16>) => reduce::<Bf16, Bf16>
+}
+
+with_bf16! {
+    /// See [`reduce`].
+    unsafe fn reduce_from_bf16(w: &Window<Bf16, f32>) => reduce::<Bf16, f32>
+}
+
+/// Types that are pooled from and to.
+///
+/// # Safety
+/// Of [`Pools::reduce`]: as for [`reduce`]; `isa` is one that the processor has, and the types are [`Pools::present`].
+pub trait Pools<O>: Number {
+    /// Whether the processor has the instructions for these types.
+    fn present() -> bool {
+        has_bf16()
+    }
+    #[doc(hidden)]
+    unsafe fn reduce(isa: Isa, w: &Window<Self, O>);
+}
+
+impl Pools<f32> for f32 {
+    fn present() -> bool {
+        true
+    }
+    unsafe fn reduce(isa: Isa, w: &Window<Self, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { reduce_on(isa, w) }
+    }
+}
+
+impl Pools<Bf16> for Bf16 {
+    unsafe fn reduce(_: Isa, w: &Window<Self, Bf16>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { reduce_of_bf16(w) }
+    }
+}
+
+impl Pools<f32> for Bf16 {
+    unsafe fn reduce(_: Isa, w: &Window<Self, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { reduce_from_bf16(w) }
+    }
 }

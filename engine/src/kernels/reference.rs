@@ -1,6 +1,6 @@
 //! What each kernel must compute, written as plainly as it goes; for tests.
 
-use super::{Activation, ConvArgs, ConvShape, PoolShape, Pooling};
+use super::{Activation, ConvArgs, ConvShape, Number, PoolShape, Pooling};
 
 pub(super) fn activate(x: f32, activation: Activation) -> f32 {
     match activation {
@@ -17,7 +17,13 @@ pub(super) fn activate(x: f32, activation: Activation) -> f32 {
     }
 }
 
-pub(super) fn conv(shape: &ConvShape, weights: &[f32], bias: &[f32], activation: Activation, args: ConvArgs<'_>) {
+pub(super) fn conv<I: Number, O: Number>(
+    shape: &ConvShape,
+    weights: &[f32],
+    bias: &[f32],
+    activation: Activation,
+    args: ConvArgs<'_, I, O>,
+) {
     let [oh, ow] = shape.output();
     let [h, w] = shape.input;
     let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
@@ -33,18 +39,24 @@ pub(super) fn conv(shape: &ConvShape, weights: &[f32], bias: &[f32], activation:
                 }
                 let from = ((n * h + iy) * w + ix) * args.input_pitch + o / group_out * group_in;
                 for i in 0..group_in {
-                    sum += args.input[from + i] * weights[((o * group_in + i) * shape.kernel[0] + ky) * shape.kernel[1] + kx];
+                    let value: f32 = args.input[from + i].into();
+                    sum += value * weights[((o * group_in + i) * shape.kernel[0] + ky) * shape.kernel[1] + kx];
                 }
             }
             if let Some((residual, pitch)) = args.residual {
-                sum += residual[pixel * pitch + o];
+                sum += residual[pixel * pitch + o].into();
             }
-            args.output[pixel * args.output_pitch + o] = activate(sum, activation);
+            args.output[pixel * args.output_pitch + o] = activate(sum, activation).into();
         }
     }
 }
 
-pub(super) fn pool(shape: &PoolShape, images: usize, (input, input_pitch): (&[f32], usize), (output, output_pitch): (&mut [f32], usize)) {
+pub(super) fn pool<I: Number, O: Number>(
+    shape: &PoolShape,
+    images: usize,
+    (input, input_pitch): (&[I], usize),
+    (output, output_pitch): (&mut [O], usize),
+) {
     let ([h, w], [oh, ow]) = (shape.input.map(|x| x as isize), shape.output());
     let counted = if let Pooling::Average { counted } = shape.pooling { counted.map(|x| x as isize) } else { [0; 4] };
     for pixel in 0..images * oh * ow {
@@ -58,12 +70,12 @@ pub(super) fn pool(shape: &PoolShape, images: usize, (input, input_pitch): (&[f3
                     count += 1.0;
                 }
                 if (0..h).contains(&iy) && (0..w).contains(&ix) {
-                    let value = input[((n as isize * h + iy) * w + ix) as usize * input_pitch + c];
+                    let value: f32 = input[((n as isize * h + iy) * w + ix) as usize * input_pitch + c].into();
                     largest = value.max(largest);
                     sum += value;
                 }
             }
-            output[pixel * output_pitch + c] = if shape.pooling == Pooling::Max { largest } else { sum / count };
+            output[pixel * output_pitch + c] = if shape.pooling == Pooling::Max { largest } else { sum / count }.into();
         }
     }
 }

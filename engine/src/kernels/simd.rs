@@ -138,7 +138,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    fn mask16(count: usize) -> __mmask16 {
+    pub(in super::super) fn mask16(count: usize) -> __mmask16 {
         ((1u32 << count) - 1) as __mmask16
     }
 
@@ -261,4 +261,4 @@ mod x86 {
     }
 }
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, mask16};

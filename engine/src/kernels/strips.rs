@@ -3,7 +3,8 @@
 //! the left or right border, the columns that lie outside are known when compiling, and nothing is multiplied by zero.
 
 use super::activation::apply;
-use super::isa::for_each_isa;
+use super::element::{Bf16, Element};
+use super::isa::{for_each_isa, with_bf16};
 use super::simd::Simd;
 use super::{Activation, ConvShape};
 
@@ -15,18 +16,18 @@ const IN_L1: usize = 20 << 10;
 const IN_L2: usize = 1 << 20;
 
 /// One image.
-pub(super) struct Plane<'a> {
+pub struct Plane<'a, I, O> {
     pub shape: &'a ConvShape,
     /// For each kernel offset, the channels in whole vectors, `weight_stride` apart.
     pub weights: *const f32,
     pub weight_stride: usize,
     pub bias: *const f32,
-    pub input: *const f32,
+    pub input: *const I,
     pub input_pitch: usize,
-    pub output: *mut f32,
+    pub output: *mut O,
     pub output_pitch: usize,
     /// Or null.
-    pub residual: *const f32,
+    pub residual: *const O,
     pub residual_pitch: usize,
     pub activation: Activation,
 }
@@ -45,26 +46,36 @@ pub(super) fn fits(shape: &ConvShape) -> bool {
 /// # Safety
 /// As for [`Simd`]; the shape [`fits`], and the pointers reach what it says.
 #[inline(always)]
-unsafe fn plane<S: Simd>(p: &Plane<'_>) {
+unsafe fn plane<S: Simd, I: Element<S>, O: Element<S>>(p: &Plane<'_, I, O>) {
     // With 16 registers there is room for one row.
     let wide = S::LANES == 16;
     // SAFETY: the caller's promise, passed on.
     unsafe {
         match (p.shape.kernel[1], p.shape.stride[1]) {
-            (3, 1) if wide => rows::<S, 3, 1, 2, 9>(p),
-            (3, 1) => rows::<S, 3, 1, 1, 9>(p),
-            (3, _) => rows::<S, 3, 2, 1, 15>(p),
-            (5, 1) if wide => rows::<S, 5, 1, 2, 11>(p),
-            (5, 1) => rows::<S, 5, 1, 1, 11>(p),
-            (5, _) => rows::<S, 5, 2, 1, 17>(p),
-            _ => rows::<S, 7, 1, 1, 13>(p),
+            (3, 1) if wide => rows::<S, I, O, 3, 1, 2, 9>(p),
+            (3, 1) => rows::<S, I, O, 3, 1, 1, 9>(p),
+            (3, _) => rows::<S, I, O, 3, 2, 1, 15>(p),
+            (5, 1) if wide => rows::<S, I, O, 5, 1, 2, 11>(p),
+            (5, 1) => rows::<S, I, O, 5, 1, 1, 11>(p),
+            (5, _) => rows::<S, I, O, 5, 2, 1, 17>(p),
+            _ => rows::<S, I, O, 7, 1, 1, 13>(p),
         }
     }
 }
 
 for_each_isa! {
     /// See [`plane`].
-    pub(super) unsafe fn plane_on(p: &Plane<'_>) => plane
+    pub(super) unsafe fn plane_on(p: &Plane<'_, f32, f32>) => plane::<f32, f32>
+}
+
+with_bf16! {
+    /// See [`plane`].
+    pub(super) unsafe fn plane_of_bf16(p: &Plane<'_, Bf16, Bf16>) => plane::<Bf16, Bf16>
+}
+
+with_bf16! {
+    /// See [`plane`].
+    pub(super) unsafe fn plane_from_bf16(p: &Plane<'_, Bf16, f32>) => plane::<Bf16, f32>
 }
 
 /// All rows, `R` at a time, for a kernel of `K` at a stride of `ST`; `C` input columns make a strip.
@@ -72,7 +83,9 @@ for_each_isa! {
 /// # Safety
 /// As for [`plane`].
 #[inline(always)]
-unsafe fn rows<S: Simd, const K: usize, const ST: usize, const R: usize, const C: usize>(p: &Plane<'_>) {
+unsafe fn rows<S: Simd, I: Element<S>, O: Element<S>, const K: usize, const ST: usize, const R: usize, const C: usize>(
+    p: &Plane<'_, I, O>,
+) {
     let [height, width] = p.shape.output();
     let channels = p.shape.in_channels;
     let of_a_vector = ((R - 1) * ST + K) * p.shape.input[1] * S::LANES * 4;
@@ -87,10 +100,10 @@ unsafe fn rows<S: Simd, const K: usize, const ST: usize, const R: usize, const C
                 // SAFETY: the caller's promise; the rows exist, and vectors are cut to the channels that are left.
                 unsafe {
                     match (two, whole) {
-                        (true, true) => line::<S, K, ST, 2, C, true>(p, y, channel),
-                        (true, false) => line::<S, K, ST, 2, C, false>(p, y, channel),
-                        (false, true) => line::<S, K, ST, 1, C, true>(p, y, channel),
-                        (false, false) => line::<S, K, ST, 1, C, false>(p, y, channel),
+                        (true, true) => line::<S, I, O, K, ST, 2, C, true>(p, y, channel),
+                        (true, false) => line::<S, I, O, K, ST, 2, C, false>(p, y, channel),
+                        (false, true) => line::<S, I, O, K, ST, 1, C, true>(p, y, channel),
+                        (false, false) => line::<S, I, O, K, ST, 1, C, false>(p, y, channel),
                     }
                 }
             }
@@ -99,13 +112,28 @@ unsafe fn rows<S: Simd, const K: usize, const ST: usize, const R: usize, const C
     }
 }
 
+/// Whether residual and activation come before a value is stored, for it would lose by being stored before them. Otherwise they are applied to whole rows
+/// afterwards, which keeps their code out of the many kinds of strips.
+const fn finished_in_registers<O>() -> bool {
+    size_of::<O>() < size_of::<f32>()
+}
+
 /// One vector of channels of `R` output rows.
 ///
 /// # Safety
 /// As for [`plane`]; the rows exist, and with `WHOLE` all of the vector's channels do.
 #[inline(always)]
-unsafe fn line<S: Simd, const K: usize, const ST: usize, const R: usize, const C: usize, const WHOLE: bool>(
-    p: &Plane<'_>,
+unsafe fn line<
+    S: Simd,
+    I: Element<S>,
+    O: Element<S>,
+    const K: usize,
+    const ST: usize,
+    const R: usize,
+    const C: usize,
+    const WHOLE: bool,
+>(
+    p: &Plane<'_, I, O>,
     y: usize,
     channel: usize,
 ) {
@@ -120,26 +148,26 @@ unsafe fn line<S: Simd, const K: usize, const ST: usize, const R: usize, const C
         // SAFETY: the caller's promise; the columns outside are as many as each way to compute leaves out.
         unsafe {
             match (outside_left, outside_right) {
-                (0, 0) => strip::<S, K, ST, R, C, 0, 0, WHOLE>(p, y, at, channel),
-                (l, 0) if l == K / 2 => strip::<S, K, ST, R, C, 1, 0, WHOLE>(p, y, at, channel),
-                (0, r) if r == K / 2 => strip::<S, K, ST, R, C, 0, 1, WHOLE>(p, y, at, channel),
-                (l, r) if l == K / 2 && r == K / 2 => strip::<S, K, ST, R, C, 1, 1, WHOLE>(p, y, at, channel),
-                _ => strip::<S, K, ST, R, C, 2, 2, WHOLE>(p, y, at, channel),
+                (0, 0) => strip::<S, I, O, K, ST, R, C, 0, 0, WHOLE>(p, y, at, channel),
+                (l, 0) if l == K / 2 => strip::<S, I, O, K, ST, R, C, 1, 0, WHOLE>(p, y, at, channel),
+                (0, r) if r == K / 2 => strip::<S, I, O, K, ST, R, C, 0, 1, WHOLE>(p, y, at, channel),
+                (l, r) if l == K / 2 && r == K / 2 => strip::<S, I, O, K, ST, R, C, 1, 1, WHOLE>(p, y, at, channel),
+                _ => strip::<S, I, O, K, ST, R, C, 2, 2, WHOLE>(p, y, at, channel),
             }
         }
         x += STRIP;
     }
-    if !p.residual.is_null() || p.activation.bounds().is_none() {
+    if !finished_in_registers::<O>() && (!p.residual.is_null() || p.activation.bounds().is_none()) {
         let count = if WHOLE { S::LANES } else { p.shape.in_channels - channel };
         for at in y * width..(y + R) * width {
             // SAFETY: pixels of these rows, just written, and of the residual.
             unsafe {
                 let to = p.output.add(at * p.output_pitch + channel);
-                let mut value = S::load_part(to, count);
+                let mut value = O::load_part(to, count);
                 if !p.residual.is_null() {
-                    value = S::add(value, S::load_part(p.residual.add(at * p.residual_pitch + channel), count));
+                    value = S::add(value, O::load_part(p.residual.add(at * p.residual_pitch + channel), count));
                 }
-                S::store_part(to, apply::<S>(value, p.activation), count);
+                O::store_part(to, apply::<S>(value, p.activation), count);
             }
         }
     }
@@ -154,6 +182,8 @@ unsafe fn line<S: Simd, const K: usize, const ST: usize, const R: usize, const C
 #[allow(clippy::needless_range_loop)] // indices of three arrays at once
 unsafe fn strip<
     S: Simd,
+    I: Element<S>,
+    O: Element<S>,
     const K: usize,
     const ST: usize,
     const R: usize,
@@ -162,7 +192,7 @@ unsafe fn strip<
     const Z: usize,
     const WHOLE: bool,
 >(
-    p: &Plane<'_>,
+    p: &Plane<'_, I, O>,
     y: usize,
     x: usize,
     channel: usize,
@@ -187,7 +217,7 @@ unsafe fn strip<
                     return S::splat(0.0);
                 }
                 let from = from.wrapping_add(c * p.input_pitch);
-                if WHOLE { S::load(from) } else { S::load_part(from, count) }
+                if WHOLE { I::load(from) } else { I::load_part(from, count) }
             });
             for r in 0..R {
                 if i < r * ST || i - r * ST >= K {
@@ -204,6 +234,7 @@ unsafe fn strip<
                 }
             }
         }
+        let [_, width] = p.shape.output();
         if p.residual.is_null()
             && let Some((low, high)) = p.activation.bounds()
         {
@@ -215,13 +246,21 @@ unsafe fn strip<
                 let high = S::splat(high);
                 sums.as_flattened_mut().iter_mut().for_each(|sum| *sum = S::min(high, *sum));
             }
+        } else if finished_in_registers::<O>() {
+            for (r, pixel) in (0..R).flat_map(|r| (0..STRIP).map(move |pixel| (r, pixel))) {
+                let mut value = sums[r][pixel];
+                if !p.residual.is_null() {
+                    let from = p.residual.add(((y + r) * width + x + pixel) * p.residual_pitch + channel);
+                    value = S::add(value, if WHOLE { O::load(from) } else { O::load_part(from, count) });
+                }
+                sums[r][pixel] = apply::<S>(value, p.activation);
+            }
         }
-        let [_, width] = p.shape.output();
         for r in 0..R {
             let to = p.output.add(((y + r) * width + x) * p.output_pitch + channel);
             for pixel in 0..STRIP {
                 let to = to.add(pixel * p.output_pitch);
-                if WHOLE { S::store(to, sums[r][pixel]) } else { S::store_part(to, sums[r][pixel], count) }
+                if WHOLE { O::store(to, sums[r][pixel]) } else { O::store_part(to, sums[r][pixel], count) }
             }
         }
     }

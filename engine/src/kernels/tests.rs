@@ -16,7 +16,7 @@ pub(super) fn noise(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-fn activation() -> impl Strategy<Value = Activation> {
+pub(super) fn activation() -> impl Strategy<Value = Activation> {
     prop_oneof![
         Just(Activation::None),
         Just(Activation::Relu),
@@ -29,7 +29,7 @@ fn activation() -> impl Strategy<Value = Activation> {
 }
 
 prop_compose! {
-    fn shape()(
+    pub(super) fn shape()(
         input in [1usize..14, 1usize..14], kernel in [1usize..5, 1usize..5], stride in [1usize..4, 1usize..4], dilation in [1usize..3, 1usize..3],
         pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], groups in prop_oneof![4 => Just(1usize), 1 => 2usize..4],
         group_in in prop_oneof![1usize..7, 7usize..40], group_out in prop_oneof![1usize..20, 20usize..150],
@@ -47,7 +47,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn depthwise_shape()(
+    pub(super) fn depthwise_shape()(
         input in [1usize..20, 1usize..20], kernel in (1usize..6, prop_oneof![2 => 1usize..8, 3 => Just(3), 3 => Just(5)]).prop_map(<[usize; 2]>::from),
         stride in [1usize..4, 1usize..4], dilation in prop_oneof![3 => Just([1usize, 1]), 1 => [1usize..3, 1usize..3]],
         pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], groups in 2usize..70, group in prop_oneof![3 => Just(1usize), 1 => 1usize..9],
@@ -59,16 +59,16 @@ prop_compose! {
 /// What runs must agree on: everything but how it is computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
-    shape: ConvShape,
-    images: usize,
-    activation: Activation,
-    residual: bool,
+    pub shape: ConvShape,
+    pub images: usize,
+    pub activation: Activation,
+    pub residual: bool,
     /// Added to the channels for the pitches of input, output and residual.
-    slack: [usize; 3],
-    seed: u64,
+    pub slack: [usize; 3],
+    pub seed: u64,
 }
 
-fn case(shape: impl Strategy<Value = ConvShape>) -> impl Strategy<Value = Case> {
+pub(super) fn case(shape: impl Strategy<Value = ConvShape>) -> impl Strategy<Value = Case> {
     (shape, 1usize..4, activation(), any::<bool>(), prop_oneof![Just([0; 3]), [0usize..5, 0usize..5, 0usize..5]], any::<u64>())
         .prop_map(|(shape, images, activation, residual, slack, seed)| Case { shape, images, activation, residual, slack, seed })
 }

@@ -2,39 +2,67 @@
 //! to which each step adds the outer product of 6 input values and one row of packed weights. Rows of the input are read where they lie.
 
 use super::Isa;
-use super::isa::for_each_isa;
-use super::memory::LINE;
+use super::element::{Bf16, Element, Factor};
+use super::isa::{for_each_isa, with_bf16};
 use super::simd::Simd;
 
 /// Most rows of a tile.
 pub(super) const ROWS: usize = 6;
 
-/// What a tile computes: `out[r][..columns] = finish(start + sum over runs, over k < len of rows[run][r][k] * panel[..])`.
-pub(super) struct Tile<'a> {
+/// What a tile computes: `out[r][..columns] = finish(start + sum over runs, over k < len of rows[run][r][k] * panel[..])`, of `I` for `O`.
+pub struct Tile<'a, I, O> {
     /// For each run, where each row's values begin (entries beyond the tile's rows are not read).
-    pub rows: &'a [[*const f32; ROWS]],
+    pub rows: &'a [[*const I; ROWS]],
     /// For each run, how many consecutive values.
     pub lens: &'a [u32],
-    /// Packed weights: for each value of each run in turn, `vectors` whole vectors.
+    /// Packed weights: for each word of values (see [`Factor`]) of each run in turn, `vectors` whole vectors of words.
     pub panel: *const f32,
-    /// Memory that is wanted soon, and the bytes of it to ask for with each value, see [`soon_step`]; 0 asks for nothing new.
-    pub soon: *const f32,
+    /// Memory that is wanted soon, and the bytes of it to ask for with each word, see [`soon_step`]; 0 asks for nothing new.
+    pub soon: *const i8,
     pub soon_step: usize,
-    /// Where sums start: `vectors` whole vectors, the same for all rows; null goes on from what `out` holds.
+    /// Where sums start: `vectors` whole vectors, the same for all rows; null goes on from `sums`.
     pub start: *const f32,
+    /// First row's sums so far, and the values from a row to the next.
+    pub sums: *mut f32,
+    pub sums_pitch: usize,
     /// First row's output, and the elements from a row to the next.
-    pub out: *mut f32,
+    pub out: *mut O,
     pub out_pitch: usize,
     /// Output channels that exist; the last vector may be part empty.
     pub columns: usize,
     /// Added at the end, or null.
-    pub residual: *const f32,
+    pub residual: *const O,
     pub residual_pitch: usize,
     /// Output and residual of the tile that follows, asked for early; any address.
-    pub out_ahead: *const f32,
-    pub residual_ahead: *const f32,
+    pub out_ahead: *const O,
+    pub residual_ahead: *const O,
     /// Bounds applied at the end, the lower first; infinite where there is none.
     pub bounds: (f32, f32),
+}
+
+impl<'a, I, O> Tile<'a, I, O> {
+    /// The tile of `rows` rows that is not finished: it ends where sums are kept, without residual and bounds.
+    pub(super) fn unfinished(self, rows: usize) -> Tile<'a, I, f32> {
+        let Self { rows: from, lens, panel, soon, soon_step, start, sums, sums_pitch, columns, .. } = self;
+        Tile {
+            rows: from,
+            lens,
+            panel,
+            soon,
+            soon_step,
+            start,
+            sums,
+            sums_pitch,
+            out: sums,
+            out_pitch: sums_pitch,
+            columns,
+            residual: std::ptr::null(),
+            residual_pitch: 0,
+            out_ahead: sums.wrapping_add(rows * sums_pitch),
+            residual_ahead: sums,
+            bounds: (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
 }
 
 /// Computes a tile of `R` rows by `NV` vectors.
@@ -42,14 +70,14 @@ pub(super) struct Tile<'a> {
 /// # Safety
 /// All of [`Tile`]'s pointers reach what its fields say; `soon` and the tile that follows may be any address. `columns` is within `(NV - 1) * LANES + 1 ..= NV * LANES`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
+unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: usize>(t: &Tile<'_, I, O>) {
     // SAFETY: the caller's promise covers every access below.
     unsafe {
         let tail = t.columns - (NV - 1) * S::LANES;
         let mut sums = [[S::splat(0.0); NV]; R];
         if t.start.is_null() {
             for (r, row) in sums.iter_mut().enumerate() {
-                let from = t.out.add(r * t.out_pitch);
+                let from = t.sums.add(r * t.sums_pitch);
                 for (v, sum) in row.iter_mut().enumerate() {
                     *sum = if v + 1 < NV { S::load(from.add(v * S::LANES)) } else { S::load_part(from.add(v * S::LANES), tail) };
                 }
@@ -59,37 +87,44 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
             sums = [start; R];
         }
         let mut panel = t.panel;
-        let mut soon = t.soon.cast::<i8>();
-        // One line with each value, so that the lines asked for never hold up the loads of weights.
-        let lines = (NV * S::LANES).div_ceil(LINE).next_power_of_two();
+        let mut soon = t.soon;
+        // One line with each word, so that the lines asked for never hold up the loads of weights.
+        let of_a_line = 64 / size_of::<O>();
+        let lines = (NV * S::LANES).div_ceil(of_a_line).next_power_of_two();
+        let ahead = |step: usize| {
+            let (row, line) = (step / lines, step % lines * of_a_line);
+            prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());
+            prefetch::<SOON>(t.residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
+        };
         let mut step = 0;
         let unroll = values_a_turn(S::LANES);
         // What the first run has no turns for.
-        for line in t.lens.first().map_or(0, |len| *len as usize / unroll)..R * lines {
-            prefetch::<SOON>(t.out_ahead.wrapping_add(line / lines * t.out_pitch + line % lines * LINE).cast());
-            prefetch::<SOON>(t.residual_ahead.wrapping_add(line / lines * t.residual_pitch + line % lines * LINE).cast());
+        for step in t.lens.first().map_or(0, |len| *len as usize / I::OF_A_WORD / unroll)..R * lines {
+            ahead(step);
         }
         for (rows, len) in t.rows.iter().zip(t.lens) {
-            let rows: [*const f32; R] = std::array::from_fn(|r| rows[r]);
-            let len = *len as usize;
+            let rows: [*const I; R] = std::array::from_fn(|r| rows[r]);
+            let (words, more) = (*len as usize / I::OF_A_WORD, *len as usize % I::OF_A_WORD);
             let mut k = 0;
-            while k + unroll <= len {
+            while k + unroll <= words {
                 prefetch::<INTO_L2>(soon);
                 prefetch::<INTO_L2>(soon.wrapping_add(64));
                 soon = soon.wrapping_add(t.soon_step * unroll);
-                let (row, line) = (step / lines, step % lines * LINE);
-                prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());
-                prefetch::<SOON>(t.residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
+                ahead(step);
                 step = (step + 1).min(R * lines - 1);
                 for u in 0..unroll {
-                    multiply::<S, R, NV>(&mut sums, &rows, k + u, panel.add(u * NV * S::LANES));
+                    multiply::<S, I, R, NV, false>(&mut sums, &rows, k + u, panel.add(u * NV * S::LANES));
                 }
                 k += unroll;
                 panel = panel.add(unroll * NV * S::LANES);
             }
-            while k < len {
-                multiply::<S, R, NV>(&mut sums, &rows, k, panel);
+            while k < words {
+                multiply::<S, I, R, NV, false>(&mut sums, &rows, k, panel);
                 k += 1;
+                panel = panel.add(NV * S::LANES);
+            }
+            if more > 0 {
+                multiply::<S, I, R, NV, true>(&mut sums, &rows, k, panel);
                 panel = panel.add(NV * S::LANES);
             }
         }
@@ -97,8 +132,8 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
             for (r, row) in sums.iter_mut().enumerate() {
                 let from = t.residual.add(r * t.residual_pitch);
                 for (v, sum) in row.iter_mut().enumerate() {
-                    let with = if v + 1 < NV { S::load(from.add(v * S::LANES)) } else { S::load_part(from.add(v * S::LANES), tail) };
-                    *sum = S::add(*sum, with);
+                    let from = from.add(v * S::LANES);
+                    *sum = if v + 1 < NV || tail == S::LANES { O::add(from, *sum) } else { S::add(*sum, O::load_part(from, tail)) };
                 }
             }
         }
@@ -116,25 +151,30 @@ unsafe fn tile<S: Simd, const R: usize, const NV: usize>(t: &Tile<'_>) {
         }
         for (r, row) in sums.iter().enumerate() {
             let to = t.out.add(r * t.out_pitch);
-            for (v, sum) in row.iter().enumerate() {
-                if v + 1 < NV || tail == S::LANES {
-                    S::store(to.add(v * S::LANES), *sum);
-                } else {
-                    S::store_part(to.add(v * S::LANES), *sum, tail);
+            let whole = if tail == S::LANES { NV } else { NV - 1 };
+            for v in (0..NV).step_by(2) {
+                let to = to.add(v * S::LANES);
+                if v + 1 < whole {
+                    O::store_two(to, row[v], row[v + 1]);
+                    continue;
+                }
+                for (u, sum) in row[v..NV.min(v + 2)].iter().enumerate() {
+                    let to = to.add(u * S::LANES);
+                    if v + u < whole { O::store(to, *sum) } else { O::store_part(to, *sum, tail) }
                 }
             }
         }
     }
 }
 
-/// Adds the outer product of each row's value `k` and one row of packed weights.
+/// Adds the outer product of each row's word `k` and one row of packed weights; the last one of a row where there is less than a word of it.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn multiply<S: Simd, const R: usize, const NV: usize>(
+unsafe fn multiply<S: Simd, I: Factor<S>, const R: usize, const NV: usize, const LAST: bool>(
     sums: &mut [[S::V; NV]; R],
-    rows: &[*const f32; R],
+    rows: &[*const I; R],
     k: usize,
     panel: *const f32,
 ) {
@@ -145,20 +185,21 @@ unsafe fn multiply<S: Simd, const R: usize, const NV: usize>(
             *b = S::load(panel.add(v * S::LANES));
         }
         for (row, sums) in rows.iter().zip(sums) {
-            let a = S::splat(*row.add(k));
+            let from = row.add(k * I::OF_A_WORD);
+            let a = if LAST { I::splat_last(from) } else { I::splat(from) };
             for (b, sum) in b.iter().zip(sums) {
-                *sum = S::fma(a, *b, *sum);
+                *sum = I::multiply_add(a, *b, *sum);
             }
         }
     }
 }
 
-/// Values of K for each turn of the loop, and so for each line that is asked for: narrow vectors leave less time for asking.
+/// Words of K for each turn of the loop, and so for each line that is asked for: narrow vectors leave less time for asking.
 const fn values_a_turn(lanes: usize) -> usize {
     if lanes == 16 { 1 } else { 4 }
 }
 
-/// The step to ask with, so that `bytes` for each value of K are asked for within `tiles` tiles.
+/// The step to ask with, so that `bytes` for each word of K are asked for within `tiles` tiles.
 pub(super) fn soon_step(isa: Isa, bytes: usize, tiles: usize) -> usize {
     bytes.div_ceil(tiles).clamp(4, 128 / values_a_turn(isa.lanes()))
 }
@@ -180,28 +221,62 @@ fn prefetch<const HINT: i32>(address: *const i8) {
 
 for_each_isa! {
     /// See [`tile`].
-    unsafe fn tile_on<const R: usize, const NV: usize>(t: &Tile<'_>) => tile
+    unsafe fn tile_on<const R: usize, const NV: usize>(t: &Tile<'_, f32, f32>) => tile::<f32, f32>
 }
 
-/// Runs a tile of `rows` rows by `vectors` vectors.
+with_bf16! {
+    /// See [`tile`].
+    unsafe fn tile_of_bf16<const R: usize, const NV: usize>(t: &Tile<'_, Bf16, Bf16>) => tile::<Bf16, Bf16>
+}
+
+with_bf16! {
+    /// See [`tile`].
+    unsafe fn tile_from_bf16<const R: usize, const NV: usize>(t: &Tile<'_, Bf16, f32>) => tile::<Bf16, f32>
+}
+
+/// Runs `$f` for a tile's rows and vectors.
+macro_rules! pick {
+    ($rows:expr, $vectors:expr, $f:ident $args:tt, $($r:literal)*) => {
+        match ($rows, $vectors) {
+            $(($r, 1) => $f::<$r, 1>$args,
+            ($r, 2) => $f::<$r, 2>$args,
+            ($r, 3) => $f::<$r, 3>$args,
+            ($r, _) => $f::<$r, 4>$args,)*
+            _ => unreachable!("a tile has 1 to 6 rows"),
+        }
+    };
+}
+
+/// Types that tiles are computed from and to.
 ///
 /// # Safety
-/// As for [`tile`]; `isa` is one that the processor has; `rows` is within `1..=ROWS` and `vectors` within `1..=`[`most_vectors`].
-pub(super) unsafe fn run(isa: Isa, rows: usize, vectors: usize, t: &Tile<'_>) {
-    debug_assert!((1..=ROWS).contains(&rows) && (1..=most_vectors(isa)).contains(&vectors));
-    macro_rules! pick {
-        ($($r:literal)*) => {
-            match (rows, vectors) {
-                $(($r, 1) => tile_on::<$r, 1>(isa, t),
-                ($r, 2) => tile_on::<$r, 2>(isa, t),
-                ($r, 3) => tile_on::<$r, 3>(isa, t),
-                ($r, _) => tile_on::<$r, 4>(isa, t),)*
-                _ => unreachable!("a tile has 1 to 6 rows"),
-            }
-        };
+/// Of [`Multiplies::run`], which runs a tile of `rows` rows by `vectors` vectors: as for [`tile`]; `isa` is one that the processor has, and `rows` is within
+/// `1..=ROWS` and `vectors` within `1..=`[`most_vectors`]. For bf16 the processor has its instructions.
+pub trait Multiplies<O>: Sized {
+    #[doc(hidden)]
+    unsafe fn run(isa: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, O>);
+}
+
+impl Multiplies<f32> for f32 {
+    unsafe fn run(isa: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, f32>) {
+        debug_assert!((1..=ROWS).contains(&rows) && (1..=most_vectors(isa)).contains(&vectors));
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pick!(rows, vectors, tile_on(isa, t), 1 2 3 4 5 6) }
     }
-    // SAFETY: the caller's promise, passed on.
-    unsafe { pick!(1 2 3 4 5 6) }
+}
+
+impl Multiplies<Bf16> for Bf16 {
+    unsafe fn run(_: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, Bf16>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pick!(rows, vectors, tile_of_bf16(t), 1 2 3 4 5 6) }
+    }
+}
+
+impl Multiplies<f32> for Bf16 {
+    unsafe fn run(_: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pick!(rows, vectors, tile_from_bf16(t), 1 2 3 4 5 6) }
+    }
 }
 
 /// Most vectors of a tile: as many as leave registers for the weights of a step and a broadcast value.

@@ -9,7 +9,7 @@ use super::activation::apply;
 use super::isa::for_each_isa;
 use super::memory::{LINE, Packed, aligned};
 use super::simd::Simd;
-use super::tile::{self, ROWS, Tile, Tiles};
+use super::tile::{self, Multiplies, ROWS, Tile, Tiles};
 use super::{Activation, ConvArgs, ConvShape, Isa};
 
 /// Points of F(4x4) besides 0 and infinity: plus and minus each of these. The usual 1 and 2 lose 2.2 times as much (4 times at worst); these had the
@@ -189,9 +189,11 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                     rows: &[std::array::from_fn(|row| from.wrapping_add(row * channels))],
                     lens: &[channels as u32],
                     panel,
-                    soon: next.wrapping_byte_add(index * channels * soon_step),
+                    soon: next.cast::<i8>().wrapping_add(index * channels * soon_step),
                     soon_step,
                     start: self.start.as_ptr(),
+                    sums: std::ptr::null_mut(),
+                    sums_pitch: 0,
                     out,
                     out_pitch: width,
                     columns: width,
@@ -203,7 +205,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                 };
                 // SAFETY: `isa` was checked; `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there; the panel
                 // holds `width` weights for each channel.
-                unsafe { tile::run(self.isa, rows, vectors, &tile) };
+                unsafe { f32::run(self.isa, rows, vectors, &tile) };
                 at += rows;
             }
             panel = next;

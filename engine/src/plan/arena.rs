@@ -3,7 +3,7 @@
 use super::placement::Placement;
 use crate::ir::{Graph, ValueId};
 
-/// Buffers start on cache lines, counted in 32-bit elements.
+/// Buffers start on cache lines, counted in words of 32 bits.
 const ALIGN: usize = 16;
 
 /// First and last layer that needs each buffer (only of values that have one of their own). Inputs come before layer 1.
@@ -21,10 +21,10 @@ pub(super) fn lifetimes(graph: &Graph, placement: &Placement) -> Vec<Option<(usi
     lives
 }
 
-/// Offset of each buffer in elements of one image, and the size of all. Large ones first, each at the lowest place where no buffer of its time lies:
+/// Offset of each buffer in words of one image, and the size of all. Large ones first, each at the lowest place where no buffer of its time lies:
 /// see Pisarchyk and Lee, "Efficient memory management for deep neural net inference" (2020), "greedy by size".
 pub(super) fn offsets(graph: &Graph, placement: &Placement, lives: &[Option<(usize, usize)>]) -> (Vec<usize>, usize) {
-    let size = |value: ValueId| graph.values[value].len().next_multiple_of(ALIGN);
+    let size = |value: ValueId| graph.values[value].words().next_multiple_of(ALIGN);
     let mut order: Vec<(ValueId, (usize, usize))> = lives.iter().enumerate().filter_map(|(v, l)| Some((v, (*l)?))).collect();
     order.retain(|(v, _)| placement.of(*v).0 == *v);
     order.sort_by_key(|&(v, (first, _))| (std::cmp::Reverse(size(v)), first));
@@ -93,10 +93,10 @@ mod tests {
             let (offsets, total) = offsets(&graph, &placement, &lives);
             let buffers: Vec<_> = (0..graph.values.len()).filter_map(|v| Some((v, lives[v]?))).filter(|(v, _)| placement.of(*v).0 == *v).collect();
             for (at, &(a, (first, last))) in buffers.iter().enumerate() {
-                let end = offsets[a] + graph.values[a].len();
+                let end = offsets[a] + graph.values[a].words();
                 prop_assert!(end <= total && offsets[a] % ALIGN == 0);
                 for &(b, (from, to)) in &buffers[..at] {
-                    let apart = end <= offsets[b] || offsets[b] + graph.values[b].len() <= offsets[a];
+                    let apart = end <= offsets[b] || offsets[b] + graph.values[b].words() <= offsets[a];
                     prop_assert!(apart || last < from || to < first, "{a} and {b}");
                 }
             }

@@ -6,17 +6,17 @@ mod placement;
 mod run;
 mod steps;
 
-use crate::ir::{Divisor, Dtype, Graph, Kind, ValueId, Window};
-use crate::kernels::{Activation, Conv, Isa, PoolShape, Pooling};
+use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, ValueId, Window};
+use crate::kernels::{Activation, Conv, ConvBf16, Isa, PoolShape, Pooling};
 
 pub use run::Buffers;
 
 /// Where a value lies in the arena, for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct View {
-    /// First element of the buffer that it lies in.
+    /// First word (of 32 bits) of the buffer that it lies in.
     pub start: usize,
-    /// Elements of that buffer.
+    /// Words of that buffer.
     pub size: usize,
     /// Its first channel within the buffer's.
     pub channel: usize,
@@ -28,13 +28,44 @@ pub(crate) struct View {
     pub dtype: Dtype,
 }
 
+/// A convolution by the type of what it reads.
+#[derive(Debug)]
+pub(crate) enum Convolution {
+    F32(Conv),
+    Bf16(ConvBf16),
+}
+
+impl Convolution {
+    fn new(conv: &ConvLayer, activation: Activation, dtype: Dtype, isa: Isa) -> Self {
+        let ConvLayer { shape, weights, bias, algorithm } = conv;
+        match dtype {
+            Dtype::F32 => Self::F32(Conv::new_with(*shape, weights, bias, activation, *algorithm, isa)),
+            Dtype::Bf16 => Self::Bf16(ConvBf16::new(*shape, weights, bias, activation)),
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::F32(conv) => conv.weight_bytes(),
+            Self::Bf16(conv) => conv.weight_bytes(),
+        }
+    }
+
+    fn scratch(&self, images: usize) -> usize {
+        match self {
+            Self::F32(conv) => conv.scratch(images),
+            Self::Bf16(conv) => conv.scratch(images),
+        }
+    }
+}
+
 /// One thing to do.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// An input, from tract's order into the engine's.
     Import { input: usize, to: View },
     /// A convolution.
-    Conv { conv: Box<Conv>, x: View, residual: Option<View>, to: View },
+    Conv { conv: Box<Convolution>, x: View, residual: Option<View>, to: View },
     /// The largest or the average of a window.
     Pool { shape: PoolShape, x: View, to: View, activation: Activation },
     /// Sum of a window.
@@ -77,7 +108,7 @@ pub struct Plan {
     pub(crate) infos: Vec<StepInfo>,
     /// The processor's instructions.
     pub(crate) isa: Isa,
-    /// Elements of one image's arena.
+    /// Words of one image's arena.
     pub(crate) arena: usize,
     /// Elements of each input and output of one image.
     pub(crate) inputs: Vec<usize>,
@@ -98,7 +129,7 @@ impl Plan {
             let whole = &graph.values[root];
             View {
                 start: offsets[root],
-                size: whole.len(),
+                size: whole.words(),
                 channel,
                 pitch: whole.channels(),
                 shape: graph.values[value].shape,
@@ -130,7 +161,7 @@ impl Plan {
             let y = || view(*layer.inputs.get(1).unwrap_or(&layer.inputs[0]));
             let step = match &layer.kind {
                 Kind::Conv(c) => {
-                    let conv = Box::new(Conv::new_with(c.shape, &c.weights, &c.bias, activation, c.algorithm, isa));
+                    let conv = Box::new(Convolution::new(c, activation, x.dtype, isa));
                     plan.weight_bytes += conv.weight_bytes();
                     Step::Conv { conv, x, residual: (layer.inputs.len() > 1).then(y), to }
                 }
@@ -201,7 +232,7 @@ impl Plan {
 
     /// Bytes of activations for each image that runs at once.
     pub fn arena_bytes(&self) -> usize {
-        self.arena * Dtype::F32.bytes()
+        self.arena * size_of::<f32>()
     }
 
     /// Floating-point operations of an image.

@@ -1,8 +1,9 @@
 //! Running a plan.
 
 use super::steps::{self, Map, MapMut};
-use super::{Plan, Step, View};
-use crate::kernels::{self, Activation, ConvArgs, Isa, elementwise};
+use super::{Convolution, Plan, Step, View};
+use crate::ir::Dtype;
+use crate::kernels::{self, Activation, Bf16, ConvArgs, Isa, Number, elementwise};
 
 /// Memory that a run needs, kept between runs.
 #[derive(Debug, Default)]
@@ -30,10 +31,10 @@ impl Buffers {
 }
 
 impl Plan {
-    /// Elements of scratch memory for `images` at once.
+    /// Words of scratch memory for up to `images` at once: fewer images may need more, for blocks are made even.
     fn scratch(&self, images: usize) -> usize {
         let of = |step: &Step| match step {
-            Step::Conv { conv, .. } => conv.scratch(images),
+            Step::Conv { conv, .. } => (1..=images).map(|images| conv.scratch(images)).max().unwrap_or(0),
             _ => 0,
         };
         self.steps.iter().map(of).max().unwrap_or(0)
@@ -58,7 +59,7 @@ impl Plan {
     ) {
         buffers.fit(self, images);
         let skip = buffers.arena.as_ptr().align_offset(64).min(16);
-        let mut arena = Arena { values: &mut buffers.arena[skip..], images };
+        let mut arena = Arena { words: &mut buffers.arena[skip..], images };
         for (at, step) in self.steps.iter().enumerate() {
             arena.step(self.isa, step, inputs, outputs, &mut buffers.scratch);
             done(at);
@@ -66,8 +67,9 @@ impl Plan {
     }
 }
 
+/// Words of 32 bits, whatever they hold.
 struct Arena<'a> {
-    values: &'a mut [f32],
+    words: &'a mut [f32],
     images: usize,
 }
 
@@ -81,103 +83,154 @@ struct Rest<'a> {
 }
 
 impl<'a> Rest<'a> {
-    fn map(&self, view: &View) -> Map<'a> {
+    fn map<T: Number>(&self, view: &View) -> Map<'a, T> {
         let (start, end) = (view.start * self.images, (view.start + view.size) * self.images);
         let whole = if start >= self.from { &self.above[start - self.from..end - self.from] } else { &self.below[start..end] };
-        Map { values: &whole[view.channel..], pitch: view.pitch, shape: view.shape, images: self.images }
+        Map { values: &T::of_words(whole)[view.channel..], pitch: view.pitch, shape: view.shape, images: self.images }
     }
+}
+
+/// Runs `$body` with `$T` as the type of a view's elements.
+macro_rules! of_type {
+    ($view:expr, $T:ident => $body:expr) => {
+        match $view.dtype {
+            Dtype::F32 => {
+                type $T = f32;
+                $body
+            }
+            Dtype::Bf16 => {
+                type $T = Bf16;
+                $body
+            }
+        }
+    };
+}
+
+/// As [`of_type`], with the types of what is read and what is written. Nothing but a conversion makes bf16 of f32.
+macro_rules! of_types {
+    ($from:expr, $to:expr, $I:ident, $O:ident => $body:expr) => {
+        match ($from.dtype, $to.dtype) {
+            (Dtype::F32, _) => {
+                type $I = f32;
+                type $O = f32;
+                $body
+            }
+            (Dtype::Bf16, Dtype::Bf16) => {
+                type $I = Bf16;
+                type $O = Bf16;
+                $body
+            }
+            (Dtype::Bf16, Dtype::F32) => {
+                type $I = Bf16;
+                type $O = f32;
+                $body
+            }
+        }
+    };
 }
 
 impl Arena<'_> {
     /// The buffer that `to` lies in, and all others.
-    fn split(&mut self, to: &View) -> (MapMut<'_>, Rest<'_>) {
+    fn split<T: Number>(&mut self, to: &View) -> (MapMut<'_, T>, Rest<'_>) {
         let (start, end) = (to.start * self.images, (to.start + to.size) * self.images);
-        let (below, rest) = self.values.split_at_mut(start);
+        let (below, rest) = self.words.split_at_mut(start);
         let (whole, above) = rest.split_at_mut(end - start);
-        let out = MapMut { values: &mut whole[to.channel..], pitch: to.pitch, shape: to.shape, images: self.images };
+        let out = MapMut { values: &mut T::of_words_mut(whole)[to.channel..], pitch: to.pitch, shape: to.shape, images: self.images };
         (out, Rest { below, above, from: end, images: self.images })
     }
 
+    /// What a convolution is called with.
+    fn conv_args<'b, I: Number, O: Number>(
+        &'b mut self,
+        x: &View,
+        residual: Option<&View>,
+        to: &View,
+        scratch: &'b mut [f32],
+    ) -> ConvArgs<'b, I, O> {
+        let images = self.images;
+        let (out, rest) = self.split(to);
+        let residual = residual.map(|r| (rest.map(r).values, r.pitch));
+        let input = rest.map(x).values;
+        ConvArgs { images, input, input_pitch: x.pitch, residual, output: out.values, output_pitch: to.pitch, scratch }
+    }
+
     fn step(&mut self, isa: Isa, step: &Step, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
+        let images = self.images;
         match step {
-            Step::Import { input, to } => steps::import(inputs[*input], self.split(to).0),
+            Step::Import { input, to } => of_type!(to, T => steps::import(isa, inputs[*input], self.split::<T>(to).0)),
             Step::Export { from, output } => {
-                let rest = Rest { below: self.values, above: &[], from: usize::MAX, images: self.images };
-                steps::export(rest.map(from), outputs[*output]);
+                let rest = Rest { below: self.words, above: &[], from: usize::MAX, images };
+                of_type!(from, T => steps::export(rest.map::<T>(from), outputs[*output]));
             }
-            Step::Conv { conv, x, residual, to } => {
-                let images = self.images;
-                let (out, rest) = self.split(to);
-                let residual = residual.as_ref().map(|r| (rest.map(r).values, r.pitch));
-                conv.run(ConvArgs {
-                    images,
-                    input: rest.map(x).values,
-                    input_pitch: x.pitch,
-                    residual,
-                    output: out.values,
-                    output_pitch: to.pitch,
-                    scratch,
-                });
-            }
-            Step::Pool { shape, x, to, activation } => {
-                let (images, (mut out, rest)) = (self.images, self.split(to));
-                kernels::pool(isa, shape, images, (rest.map(x).values, x.pitch), (&mut *out.values, to.pitch));
+            Step::Conv { conv, x, residual, to } => match (&**conv, to.dtype) {
+                (Convolution::F32(conv), _) => conv.run(self.conv_args(x, residual.as_ref(), to, scratch)),
+                (Convolution::Bf16(conv), Dtype::Bf16) => conv.run(self.conv_args::<_, Bf16>(x, residual.as_ref(), to, scratch)),
+                (Convolution::Bf16(conv), Dtype::F32) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
+            },
+            Step::Pool { shape, x, to, activation } => of_types!(x, to, I, O => {
+                let (mut out, rest) = self.split::<O>(to);
+                kernels::pool(isa, shape, images, (rest.map::<I>(x).values, x.pitch), (&mut *out.values, to.pitch));
                 steps::activate(&mut out, *activation);
-            }
-            Step::SumPool { window, x, to, activation } => {
-                let (mut out, rest) = self.split(to);
-                steps::sum_pool(window, rest.map(x), &mut out);
+            }),
+            Step::SumPool { window, x, to, activation } => of_types!(x, to, I, O => {
+                let (mut out, rest) = self.split::<O>(to);
+                steps::sum_pool(window, rest.map::<I>(x), &mut out);
                 steps::activate(&mut out, *activation);
-            }
-            Step::GlobalSum { factor, x, to, activation } => {
-                let (images, (mut out, rest)) = (self.images, self.split(to));
+            }),
+            Step::GlobalSum { factor, x, to, activation } => of_types!(x, to, I, O => {
+                let (mut out, rest) = self.split::<O>(to);
                 let [h, w, c] = x.shape;
-                kernels::global_average(isa, (images, h * w, c), (rest.map(x).values, x.pitch), (&mut *out.values, to.pitch));
+                kernels::global_average(isa, (images, h * w, c), (rest.map::<I>(x).values, x.pitch), (&mut *out.values, to.pitch));
                 // Mostly the factor is the share of a pixel, and the sum is the average.
                 let more = factor * (h * w) as f32;
                 if (more - 1.0).abs() > f32::EPSILON {
                     steps::times(more, &mut out);
                 }
                 steps::activate(&mut out, *activation);
-            }
-            Step::ScaleShift { scale, shift, x, to, activation } => {
-                let (out, rest) = self.split(to);
-                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map(x).values, x.pitch));
+            }),
+            Step::ScaleShift { scale, shift, x, to, activation } => of_types!(x, to, I, O => {
+                let (out, rest) = self.split::<O>(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
                 elementwise::scale_shift(isa, size, from, Some(scale), Some(shift), *activation, (out.values, to.pitch));
-            }
-            Step::Add { x, y, to, activation } => {
-                let (out, rest) = self.split(to);
-                let (a, b) = ((rest.map(x).values, x.pitch), (rest.map(y).values, y.pitch));
+            }),
+            Step::Add { x, y, to, activation } => of_type!(to, T => {
+                let (out, rest) = self.split::<T>(to);
+                let (a, b) = ((rest.map::<T>(x).values, x.pitch), (rest.map::<T>(y).values, y.pitch));
                 elementwise::add(isa, (out.pixels(), x.shape[2]), a, b, *activation, (out.values, to.pitch));
-            }
-            Step::Mul { x, y, to, activation } => {
-                let (mut out, rest) = self.split(to);
+            }),
+            Step::Mul { x, y, to, activation } => of_type!(to, T => {
+                let (mut out, rest) = self.split::<T>(to);
                 steps::of_two(rest.map(x), rest.map(y), &mut out, |a, b| a * b);
                 steps::activate(&mut out, *activation);
-            }
-            Step::MulChannels { x, y, to, activation } => {
-                let (images, (out, rest)) = (self.images, self.split(to));
-                let (a, b) = ((rest.map(x).values, x.pitch), (rest.map(y).values, y.pitch));
+            }),
+            Step::MulChannels { x, y, to, activation } => of_type!(to, T => {
+                let (out, rest) = self.split::<T>(to);
+                let (a, b) = ((rest.map::<T>(x).values, x.pitch), (rest.map(y).values, y.pitch));
                 let size = (images, x.shape[0] * x.shape[1], x.shape[2]);
                 elementwise::scale_images(isa, size, a, b, *activation, (out.values, to.pitch));
-            }
-            Step::Copy { x, to, activation: Activation::None } => {
-                let (mut out, rest) = self.split(to);
+            }),
+            Step::Copy { x, to, activation: Activation::None } if x.dtype == to.dtype => of_type!(to, T => {
+                let (mut out, rest) = self.split::<T>(to);
                 steps::copy(rest.map(x), &mut out);
-            }
-            Step::Copy { x, to, activation } => {
-                let (out, rest) = self.split(to);
-                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map(x).values, x.pitch));
+            }),
+            Step::Copy { x, to, activation } if (x.dtype, to.dtype) == (Dtype::F32, Dtype::Bf16) => {
+                let (out, rest) = self.split::<Bf16>(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<f32>(x).values, x.pitch));
                 elementwise::scale_shift(isa, size, from, None, None, *activation, (out.values, to.pitch));
             }
-            Step::Shuffle { groups, x, to } => {
-                let (mut out, rest) = self.split(to);
+            Step::Copy { x, to, activation } => of_types!(x, to, I, O => {
+                let (out, rest) = self.split::<O>(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
+                elementwise::scale_shift(isa, size, from, None, None, *activation, (out.values, to.pitch));
+            }),
+            Step::Shuffle { groups, x, to } => of_type!(to, T => {
+                let (mut out, rest) = self.split::<T>(to);
                 steps::shuffle(*groups, rest.map(x), &mut out);
-            }
-            Step::Pad { pad, x, to } => {
-                let (mut out, rest) = self.split(to);
+            }),
+            Step::Pad { pad, x, to } => of_type!(to, T => {
+                let (mut out, rest) = self.split::<T>(to);
                 steps::pad(*pad, rest.map(x), &mut out);
-            }
+            }),
         }
     }
 }

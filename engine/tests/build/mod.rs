@@ -116,6 +116,14 @@ impl Builder {
         Ok(net.model)
     }
 
+    /// A convolution whose kernel of 5 does not fit 3 rows.
+    pub fn without_pixels(seed: u64) -> TractResult<TypedModel> {
+        let mut net = Self::new(3, [3, 9], seed)?;
+        net.conv(4, 5, 1, 1, [0; 4], 1)?;
+        net.model.select_output_outlets(&[net.at])?;
+        Ok(net.model)
+    }
+
     /// The model up to its first convolution.
     pub fn without_head(mut model: TypedModel) -> TractResult<TypedModel> {
         let conv = model.nodes().iter().find(|n| n.op_is::<Conv>()).context("no convolution")?;
@@ -185,11 +193,13 @@ impl Builder {
         let [c, h, w] = self.shape;
         match *layer {
             Layer::Conv { out, kernel, stride, dilation, pad, depthwise } => {
-                if (kernel - 1) * dilation + 1 > h.min(w) + 2 * pad {
+                // One less at the bottom, where there is most; a kernel that does not fit would leave a map without pixels.
+                let pad = [pad, pad, pad.div_ceil(2), pad];
+                if (kernel - 1) * dilation + 1 > (h + pad[0] + pad[2]).min(w + pad[1] + pad[3]) {
                     return Ok(());
                 }
                 let (out, groups) = if depthwise { (c, c) } else { (out, 1) };
-                self.conv(out, kernel, stride, dilation, [pad, pad, pad.div_ceil(2), pad], groups)?;
+                self.conv(out, kernel, stride, dilation, pad, groups)?;
             }
             Layer::Same { upper, stride } => {
                 let padding = if upper { PaddingSpec::SameUpper } else { PaddingSpec::SameLower };
@@ -365,6 +375,15 @@ pub fn close(due: &Tensor, got: &Tensor, tolerance: f32) {
     for (at, (due, got)) in due.iter().zip(&got).enumerate() {
         assert!((due - got).abs() <= tolerance * largest, "value {at}: {got} where {due} is due, the largest being {largest}");
     }
+}
+
+/// Whether the difference is as short as `share` of what is due, both as vectors.
+pub fn near(due: &Tensor, got: &Tensor, share: f32) {
+    assert_eq!(due.shape(), got.shape());
+    let (due, got) = (values(due), values(got));
+    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+    let (apart, all) = (length(&mut due.iter().zip(&got).map(|(a, b)| a - b)), length(&mut due.iter().copied()));
+    assert!(apart <= share * all, "{apart} of {all} apart: {got:?} where {due:?} is due");
 }
 
 /// NaN where tract has NaN, infinity where it has that (unless not `exact`: then either for either), and ordinary values near tract's.

@@ -176,11 +176,29 @@ fn options_decide_what_a_prediction_holds() {
     assert_eq!(one(&without, picture), Prediction { labels: vec![], embedding: vec![] });
     assert_eq!(without.model.info().space, plain.model.info().space);
 
-    for precision in [Precision::Bf16, Precision::Int8] {
-        let e = load(folder.path(), &LoadOptions { precision, ..Default::default() }).unwrap_err();
-        assert_eq!(e.exit_code(), 2);
-        assert!(e.to_string().contains("needs the engine, which is not in this build"), "{e}");
+    let e = load(folder.path(), &LoadOptions { precision: Precision::Int8, ..Default::default() }).unwrap_err();
+    assert_eq!(e.exit_code(), 2);
+    assert!(e.to_string().contains("int8 is not in this build"), "{e}");
+}
+
+#[test]
+fn bf16_is_a_space_of_its_own_and_near_f32() {
+    let folder = Folder::new(Arch::Tiny, 3);
+    let plain = folder.load();
+    let loaded = load(folder.path(), &LoadOptions { precision: Precision::Bf16, ..Default::default() });
+    if !lakelens_engine::kernels::has_bf16() {
+        let e = loaded.unwrap_err();
+        assert!(e.exit_code() == 2 && e.to_string().contains("does not multiply bf16"), "{e}");
+        return;
     }
+    let loaded = loaded.unwrap();
+    let (info, of_f32) = (loaded.model.info(), plain.model.info());
+    assert_eq!((&*info.precision, &info.id), ("bf16", &of_f32.id));
+    assert_ne!(info.space, of_f32.space);
+    let picture = &tiny_pictures(1)[0];
+    let (a, b) = (one(&plain, picture).embedding, one(&loaded, picture).embedding);
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    assert!(a != b && dot(&a, &b) >= 0.999 * (dot(&a, &a) * dot(&b, &b)).sqrt(), "{a:?} became {b:?}");
 }
 
 #[test]

@@ -1,0 +1,295 @@
+//! What maps are made of: f32, or bf16, which is kept so and computed with in f32.
+
+use super::simd::Simd;
+
+/// bfloat16: the upper half of an f32, as many exponents and 8 significant bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(u16);
+
+/// A number that is kept as `Self` and computed with as f32.
+pub trait Number: Copy + Default + From<f32> + Into<f32> + Send + Sync + 'static {
+    /// Words of 32 bits as the numbers that they hold.
+    fn of_words(words: &[f32]) -> &[Self];
+    /// As [`Number::of_words`].
+    fn of_words_mut(words: &mut [f32]) -> &mut [Self];
+}
+
+impl Number for f32 {
+    fn of_words(words: &[f32]) -> &[Self] {
+        words
+    }
+    fn of_words_mut(words: &mut [f32]) -> &mut [Self] {
+        words
+    }
+}
+
+impl Number for Bf16 {
+    fn of_words(words: &[f32]) -> &[Self] {
+        // SAFETY: two numbers are as large as a word and aligned in it, and any bits are a number.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), 2 * words.len()) }
+    }
+    fn of_words_mut(words: &mut [f32]) -> &mut [Self] {
+        // SAFETY: as above, borrowed from nobody else; and any bits are a word.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 2 * words.len()) }
+    }
+}
+
+/// The nearest; of two as near the even one. What is not a number stays so.
+impl From<f32> for Bf16 {
+    fn from(x: f32) -> Self {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        Self((if x.is_nan() { bits | 1 << 22 } else { rounded } >> 16) as u16)
+    }
+}
+
+impl From<Bf16> for f32 {
+    fn from(x: Bf16) -> f32 {
+        f32::from_bits(u32::from(x.0) << 16)
+    }
+}
+
+impl Bf16 {
+    /// Two of them as the kernels read them: in one word of 32 bits, `self` first.
+    pub(super) fn beside(self, next: Self) -> f32 {
+        f32::from_bits(u32::from(self.0) | u32::from(next.0) << 16)
+    }
+}
+
+/// Numbers that are packed into words.
+pub trait Packs: Number {
+    /// Of them in a word.
+    const OF_A_WORD: usize;
+    /// A word of the `n`-th weight and those that follow.
+    fn word(n: usize, weight: impl Fn(usize) -> f32) -> f32;
+    /// What sums may be kept in until they are finished, if that is the output itself.
+    fn as_sums(output: *mut Self) -> Option<*mut f32>;
+}
+
+impl Packs for f32 {
+    const OF_A_WORD: usize = 1;
+    fn word(n: usize, weight: impl Fn(usize) -> f32) -> f32 {
+        weight(n)
+    }
+    fn as_sums(output: *mut Self) -> Option<*mut f32> {
+        Some(output)
+    }
+}
+
+impl Packs for Bf16 {
+    const OF_A_WORD: usize = 2;
+    fn word(n: usize, weight: impl Fn(usize) -> f32) -> f32 {
+        Self::from(weight(n)).beside(Self::from(weight(n + 1)))
+    }
+    fn as_sums(_: *mut Self) -> Option<*mut f32> {
+        None
+    }
+}
+
+/// Numbers as vectors of f32.
+///
+/// # Safety
+/// As for [`Simd`], whose functions these are for memory that holds `Self`.
+pub(super) trait Element<S: Simd>: Number {
+    unsafe fn load(from: *const Self) -> S::V;
+    unsafe fn load_part(from: *const Self, count: usize) -> S::V;
+    unsafe fn store(to: *mut Self, v: S::V);
+    unsafe fn store_part(to: *mut Self, v: S::V, count: usize);
+    /// Two vectors, one behind the other.
+    #[inline(always)]
+    unsafe fn store_two(to: *mut Self, first: S::V, second: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::store(to, first);
+            Self::store(to.add(S::LANES), second);
+        }
+    }
+    /// `sum` and what lies at `from`.
+    #[inline(always)]
+    unsafe fn add(from: *const Self, sum: S::V) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::add(sum, Self::load(from)) }
+    }
+}
+
+impl<S: Simd> Element<S> for f32 {
+    #[inline(always)]
+    unsafe fn load(from: *const Self) -> S::V {
+        // SAFETY: the caller's promise, here and below.
+        unsafe { S::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const Self, count: usize) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::load_part(from, count) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut Self, v: S::V) {
+        // SAFETY: the caller's promise.
+        unsafe { S::store(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(to: *mut Self, v: S::V, count: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { S::store_part(to, v, count) }
+    }
+}
+
+/// Numbers that are multiplied a word of 32 bits at a time: one of f32, or two neighbours of bf16, of which both products are added.
+///
+/// # Safety
+/// As for [`Simd`].
+pub(super) trait Factor<S: Simd>: Element<S> {
+    /// Numbers in a word.
+    const OF_A_WORD: usize;
+    /// The word at `from` in each lane.
+    unsafe fn splat(from: *const Self) -> S::V;
+    /// The number at `from` in each lane, and zeros for what else its word holds.
+    unsafe fn splat_last(from: *const Self) -> S::V;
+    /// Adds the products of two words of each lane.
+    unsafe fn multiply_add(a: S::V, b: S::V, sum: S::V) -> S::V;
+}
+
+impl<S: Simd> Factor<S> for f32 {
+    const OF_A_WORD: usize = 1;
+    #[inline(always)]
+    unsafe fn splat(from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::splat(*from) }
+    }
+    #[inline(always)]
+    unsafe fn splat_last(from: *const Self) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::splat(*from) }
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(a: S::V, b: S::V, sum: S::V) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { S::fma(a, b, sum) }
+    }
+}
+
+/// With AVX-512 and its bf16 instructions, which round denormals to zero.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::super::simd::{Avx512, mask16};
+    use super::{Bf16, Element, Factor};
+
+    #[inline(always)]
+    unsafe fn widen(bits: __m256i) -> __m512 {
+        // SAFETY: arithmetic on values; the caller promises the instruction set, here and below.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits))) }
+    }
+
+    #[inline(always)]
+    unsafe fn narrow(v: __m512) -> __m256i {
+        // SAFETY: both are 256 bits, of which all are values.
+        unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)) }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(v: __m512) -> __m512bh {
+        // SAFETY: both are 512 bits, of which all are values.
+        unsafe { std::mem::transmute::<__m512, __m512bh>(v) }
+    }
+
+    impl Element<Avx512> for Bf16 {
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m512 {
+            // SAFETY: the caller's promise.
+            unsafe { widen(_mm256_loadu_si256(from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const Self, count: usize) -> __m512 {
+            // SAFETY: the mask leaves only the first `count` lanes.
+            unsafe { widen(_mm256_maskz_loadu_epi16(mask16(count), from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut Self, v: __m512) {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_storeu_si256(to.cast(), narrow(v)) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut Self, v: __m512, count: usize) {
+            // SAFETY: the mask leaves only the first `count` lanes.
+            unsafe { _mm256_mask_storeu_epi16(to.cast(), mask16(count), narrow(v)) }
+        }
+        #[inline(always)]
+        unsafe fn store_two(to: *mut Self, first: __m512, second: __m512) {
+            // SAFETY: the caller's promise; both are 512 bits, of which all are values.
+            unsafe { _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first))) }
+        }
+        #[inline(always)]
+        unsafe fn add(from: *const Self, sum: __m512) -> __m512 {
+            // SAFETY: the caller's promise. Each value with a zero beside it, times one: an instruction less than to widen and add.
+            unsafe {
+                let values = _mm512_castsi512_ps(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())));
+                let ones = _mm512_castsi512_ps(_mm512_set1_epi32(0x3f80));
+                _mm512_dpbf16_ps(sum, pairs(values), pairs(ones))
+            }
+        }
+    }
+
+    impl Factor<Avx512> for Bf16 {
+        const OF_A_WORD: usize = 2;
+        #[inline(always)]
+        unsafe fn splat(from: *const Self) -> __m512 {
+            // SAFETY: the caller's promise; the two numbers need not be aligned as a word is.
+            unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
+        }
+        #[inline(always)]
+        unsafe fn splat_last(from: *const Self) -> __m512 {
+            // SAFETY: the caller's promise; the upper half of each lane stays zero.
+            unsafe { _mm512_castsi512_ps(_mm512_maskz_broadcastw_epi16(0x5555_5555, _mm_loadu_si16(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
+            // SAFETY: arithmetic on values.
+            unsafe { _mm512_dpbf16_ps(sum, pairs(a), pairs(b)) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_nearest_is_taken(bits in any::<u32>()) {
+            let x = f32::from_bits(bits);
+            let near = Bf16::from(x);
+            if x.is_nan() {
+                prop_assert!(f32::from(near).is_nan());
+                return Ok(());
+            }
+            let apart = |b: Bf16| (f64::from(f32::from(b)) - f64::from(x)).abs();
+            // What is beyond the largest is nearer to infinity by the rules of rounding, not by distance.
+            if f32::from(near).is_finite() {
+                for neighbour in [near.0.wrapping_sub(1), near.0.wrapping_add(1)].map(Bf16) {
+                    if f32::from(neighbour).is_finite() {
+                        let (here, there) = (apart(near), apart(neighbour));
+                        prop_assert!(here < there || here == there && near.0 % 2 == 0, "{x:e}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_exact_stays(upper in any::<u16>()) {
+            let x = f32::from(Bf16(upper));
+            prop_assert!(x.is_nan() || Bf16::from(x) == Bf16(upper));
+        }
+    }
+
+    #[test]
+    fn a_word_holds_two() {
+        let (a, b) = (Bf16::from(1.5), Bf16::from(-3.0));
+        assert_eq!(Bf16::of_words(&[a.beside(b)]), [a, b]);
+    }
+}

@@ -1,0 +1,69 @@
+//! What a network computes with. In bf16, maps and the weights of the convolutions over them are bf16, and sums are f32; vectors (maps of one pixel: the
+//! embedding, the logits, the factors of a squeeze-and-excitation) and small linear layers between them stay f32, for they are few.
+
+use crate::Error;
+use crate::ir::{Dtype, Graph, Kind, Layer, Value};
+use crate::kernels::{Activation, Bf16, ConvBf16, has_bf16};
+
+/// What a network computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32-bit floating point throughout.
+    #[default]
+    F32,
+    /// Maps and weights in bfloat16, sums in f32.
+    Bf16,
+}
+
+/// Weights from which a linear layer reads its vector rounded to bf16, too: it waits for its weights, and those are half as many bytes.
+const LARGE: usize = 1 << 18;
+
+/// Whether this processor has the instructions.
+pub(crate) fn check(precision: Precision) -> Result<(), Error> {
+    if precision == Precision::Bf16 && !has_bf16() {
+        return Err(Error::Processor("bf16"));
+    }
+    Ok(())
+}
+
+/// Gives every value its type, converts vectors where they are wanted in bf16, and rounds the weights.
+pub(crate) fn apply(graph: &mut Graph, precision: Precision) {
+    if precision == Precision::F32 {
+        return;
+    }
+    for value in &mut graph.values {
+        value.dtype = if value.pixels() > 1 { Dtype::Bf16 } else { Dtype::F32 };
+    }
+    let mut layers = Vec::with_capacity(graph.layers.len());
+    for mut layer in std::mem::take(&mut graph.layers) {
+        let x = layer.inputs[0];
+        let large = matches!(&layer.kind, Kind::Conv(conv) if conv.weights.len() >= LARGE);
+        if graph.values[x].dtype == Dtype::F32 && (large || graph.values[layer.output].dtype == Dtype::Bf16) {
+            graph.values.push(Value { dtype: Dtype::Bf16, ..graph.values[x].clone() });
+            let output = graph.values.len() - 1;
+            layers.push(Layer { name: layer.name.clone(), kind: Kind::Identity, activation: Activation::None, inputs: vec![x], output });
+            layer.inputs[0] = output;
+        }
+        // Here, so that whoever looks at the layer sees the weights that it is computed with.
+        if let Kind::Conv(conv) = &mut layer.kind
+            && graph.values[layer.inputs[0]].dtype == Dtype::Bf16
+            && ConvBf16::rounds_weights(&conv.shape)
+        {
+            conv.weights.iter_mut().for_each(|w| *w = Bf16::from(*w).into());
+        }
+        // Its kernel stores before the activation, and what is stored is rounded: a layer of its own, which its self-test knows.
+        let rounds_first = matches!(layer.kind, Kind::AvgPool(..) | Kind::GlobalSum(_) | Kind::Mul);
+        if rounds_first && layer.activation != Activation::None && graph.values[layer.output].dtype == Dtype::Bf16 {
+            let value = graph.values[layer.output].clone();
+            graph.values.push(value);
+            let (between, output) = (graph.values.len() - 1, layer.output);
+            let activation = std::mem::replace(&mut layer.activation, Activation::None);
+            let name = layer.name.clone();
+            layers.push(Layer { output: between, ..layer });
+            layers.push(Layer { name, kind: Kind::Identity, activation, inputs: vec![between], output });
+            continue;
+        }
+        layers.push(layer);
+    }
+    graph.layers = layers;
+}
