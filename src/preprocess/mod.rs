@@ -188,9 +188,9 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, Rejection> {
         ImageFormat::Jpeg => jpeg::size(bytes),
         ImageFormat::Png => plain::png_size(bytes),
         ImageFormat::WebP => plain::webp_size(bytes, &watch),
-        ImageFormat::Gif => gif::size(bytes, &watch),
+        ImageFormat::Gif => gif::size(bytes),
         ImageFormat::Bmp => plain::bmp_size(bytes, &watch),
-        _ => tiff::size(bytes, &watch),
+        _ => tiff::size(bytes),
     })?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
