@@ -14,16 +14,31 @@ fn options(memory: usize) -> DecodeOptions {
     options
 }
 
-/// Reads up to the first frame's header; its pixels are not touched. Pillow enlarges the canvas where the frame sticks out of it, and so does
-/// this.
-pub(super) fn size(bytes: &[u8], watch: &Watch) -> Result<Size, Failure> {
-    // A frame's header is kilobytes; comments and the like are bounded by the body.
-    let mut decoder = options(bytes.len() + (1 << 20)).read_info(Watched::new(bytes, watch)).map_err(Failure::decoding)?;
-    let (width, height) = (decoder.width(), decoder.height());
-    let frame = decoder.next_frame_info().map_err(Failure::decoding)?.ok_or_else(|| Failure::corrupt("the GIF has no frame"))?;
-    let (right, bottom) = (u32::from(frame.left) + u32::from(frame.width), u32::from(frame.top) + u32::from(frame.height));
-    let (width, height) = (u32::from(width).max(right), u32::from(height).max(bottom));
-    let indices = usize::from(frame.width) * usize::from(frame.height);
+/// Reads up to the first frame's header (GIF89a, section 20), past comments and the like, which the decoder would keep. Pillow enlarges the canvas
+/// where the frame sticks out of it, and so does this.
+pub(super) fn size(bytes: &[u8]) -> Result<Size, Failure> {
+    let ends = || Failure::corrupt("the GIF ends before its first frame");
+    let number = |at: usize| bytes.get(at..at + 2).map(|n| u32::from(u16::from_le_bytes([n[0], n[1]]))).ok_or_else(ends);
+    let (width, height, flags) = (number(6)?, number(8)?, *bytes.get(10).ok_or_else(ends)?);
+    let mut at = 13 + if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) };
+    loop {
+        match bytes.get(at).ok_or_else(ends)? {
+            0x2C => break,
+            0x21 => {
+                at += 2;
+                while let length @ 1.. = *bytes.get(at).ok_or_else(ends)? {
+                    at += 1 + usize::from(length);
+                }
+                at += 1;
+            }
+            0x3B => return Err(Failure::corrupt("the GIF has no frame")),
+            other => return Err(Failure::corrupt(format!("the GIF has a block of the unknown kind {other}"))),
+        }
+    }
+    let [left, top, frame_width, frame_height] = [1, 3, 5, 7].map(|field| number(at + field));
+    let (frame_width, frame_height) = (frame_width?, frame_height?);
+    let (width, height) = (width.max(left? + frame_width), height.max(top? + frame_height));
+    let indices = frame_width as usize * frame_height as usize;
     Ok(Size { width, height, bytes: width as usize * height as usize * 3 + indices + 2 * bytes.len() + (128 << 10) })
 }
 

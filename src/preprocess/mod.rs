@@ -30,10 +30,12 @@ mod gif;
 mod jpeg;
 mod pixels;
 mod plain;
+mod png;
 mod reader;
 mod resample;
 mod tensor;
 mod tiff;
+mod webp;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -186,11 +188,11 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, Rejection> {
     let watch = Watch::until(Instant::now() + limits.timeout);
     let Size { width, height, bytes: needed } = contained(format, &watch, limits, || match kind {
         ImageFormat::Jpeg => jpeg::size(bytes),
-        ImageFormat::Png => plain::png_size(bytes),
-        ImageFormat::WebP => plain::webp_size(bytes, &watch),
-        ImageFormat::Gif => gif::size(bytes, &watch),
+        ImageFormat::Png => png::size(bytes),
+        ImageFormat::WebP => webp::size(bytes, &watch),
+        ImageFormat::Gif => gif::size(bytes),
         ImageFormat::Bmp => plain::bmp_size(bytes, &watch),
-        _ => tiff::size(bytes, &watch),
+        _ => tiff::size(bytes),
     })?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -217,8 +219,8 @@ pub fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Decoded,
     let (picture, orientation) = contained(format, &watch, limits, || {
         let picture = match kind {
             ImageFormat::Jpeg => jpeg::decode(bytes, header, &watch)?,
-            ImageFormat::Png => plain::png(bytes, header, &watch)?,
-            ImageFormat::WebP => plain::webp(bytes, header, &watch)?,
+            ImageFormat::Png => png::decode(bytes, header, &watch)?,
+            ImageFormat::WebP => webp::decode(bytes, header, &watch)?,
             ImageFormat::Gif => gif::decode(bytes, header, &watch)?,
             ImageFormat::Bmp => plain::bmp(bytes, header, &watch)?,
             _ => {

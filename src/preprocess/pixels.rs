@@ -28,11 +28,11 @@ pub(super) fn rgb(pixels: Vec<u8>, channels: usize) -> Vec<u8> {
     if channels < 3 { spread_grey(&pixels, channels) } else { keep_three(pixels, channels) }
 }
 
-/// Keeps the high byte of 16-bit samples in native byte order, in place.
+/// Keeps the high byte of 16-bit samples, which stands first, in place.
 pub(super) fn high_bytes(mut samples: Vec<u8>) -> Vec<u8> {
     let count = samples.len() / 2;
     for i in 0..count {
-        samples[i] = (u16::from_ne_bytes([samples[2 * i], samples[2 * i + 1]]) >> 8) as u8;
+        samples[i] = samples[2 * i];
     }
     samples.truncate(count);
     samples.shrink_to_fit();

@@ -24,6 +24,7 @@ pub(in crate::preprocess) fn decode(bytes: &[u8], expected: &Header, watch: &Wat
         exif: None,
         bits: Bits::default(),
         picture: None,
+        steps: 0,
         watch,
     };
     decoder.run(expected)
@@ -109,6 +110,8 @@ struct Decoder<'a> {
     exif: Option<Vec<u8>>,
     bits: Bits,
     picture: Option<Building>,
+    /// Steps of all scans so far.
+    steps: usize,
     watch: &'a Watch,
 }
 
@@ -175,6 +178,10 @@ impl Decoder<'_> {
         // A sequential picture is complete with its first scan of all components; libjpeg passes over what follows too.
         if matches!(self.picture, Some(Building::Done(_))) {
             return Ok(());
+        }
+        self.steps = self.steps.saturating_add(scan.steps(frame));
+        if self.steps > frame.most_steps() {
+            return Err(Failure::corrupt("the JPEG's picture is coded over and over, in more scans than any encoder makes"));
         }
         let (dc, ac) = (scan.first == 0 && scan.high == 0, scan.last > 0);
         for &part in &scan.parts {

@@ -125,6 +125,13 @@ impl Frame {
         self.progressive || in_first_scan != self.components.len()
     }
 
+    /// Steps that all scans together may take, see [`Scan::steps`]. The usual progressive picture takes 240 a block. Pictures of up to a few megapixels
+    /// may have as many scans as they like.
+    pub(super) fn most_steps(&self) -> usize {
+        let blocks: usize = self.components.iter().map(|c| c.stride * c.v * self.down).sum();
+        (512 * blocks).max(1 << 28)
+    }
+
     /// Bytes that decoding takes beside the file: the picture, its entropy-coded data without stuffing, one row of MCUs, and all coefficients
     /// where they must be kept.
     pub(super) fn bytes(&self, in_first_scan: usize, file: usize) -> usize {
@@ -195,5 +202,11 @@ impl Scan {
             (first, last, high, low) = (0, 63, 0, 0);
         }
         Ok(Self { parts, first, last, high, low })
+    }
+
+    /// Coefficients that the scan visits, and what a block costs beside them, which is about as much as 7.
+    pub(super) fn steps(&self, frame: &Frame) -> usize {
+        let components = self.parts.iter().map(|part| &frame.components[part.component]);
+        components.map(|c| c.stride * c.v * frame.down * (self.last - self.first + 8)).sum()
     }
 }
