@@ -253,7 +253,7 @@ fn bare(loaded: &Loaded, pictures: &Path, images: usize, threads: usize) -> Resu
 /// The pipeline, from the folder to a file of records.
 async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, common: &Common) -> Result<Spent> {
     let name = |path: &Path| path.to_string_lossy().into_owned();
-    let journal = Journal::open(&name(out), false, true)?;
+    let mut journal = Journal::open(&name(out), false, true)?;
     let meter = Meter::start();
     let source = listing::start_inputs(&[name(pictures)], None, None, ListingOptions::default()).await?;
     let summary = pipeline::run(Parts {

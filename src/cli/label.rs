@@ -89,8 +89,9 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         return Err(Error::config("--memory must be at least 16MiB"));
     }
     let decode = config::Decode { exif: args.exif, ..config::Decode::default() };
-    let journal = Journal::open(&args.out, args.resume, args.overwrite)?;
+    let mut journal = Journal::open(&args.out, args.resume, args.overwrite)?;
     let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output, &decode))?;
+    journal.goes_with(loaded.info(), output.embeddings)?;
     let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
         true => Some(store::s3_client(&s3).await),
         false => None,

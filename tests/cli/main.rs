@@ -6,6 +6,7 @@
 mod bench;
 mod helpers;
 mod outputs;
+mod resume;
 mod stopping;
 mod watchdog;
 
