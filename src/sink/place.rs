@@ -15,6 +15,7 @@ use tempfile::NamedTempFile;
 use super::room::{cannot_write, patiently};
 use crate::error::chain;
 use crate::store::split_s3;
+use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
 
 /// The name, in an object's user metadata and in a Parquet file's own, of the offset that a file ends before.
@@ -65,14 +66,13 @@ impl Place {
         }
     }
 
-    /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket anywhere.
+    /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket
+    /// anywhere, and readable for nobody else.
     pub async fn temporary(&self) -> Result<NamedTempFile> {
-        let elsewhere = std::env::temp_dir();
-        let folder = match self {
-            Self::Folder(folder) => folder,
-            Self::Bucket { .. } => &elsewhere,
-        };
-        patiently(folder, || tempfile::Builder::new().prefix(".lakelens-").suffix(".tmp").tempfile_in(folder)).await
+        match self {
+            Self::Folder(folder) => patiently(folder, || temporary_in(folder)).await,
+            Self::Bucket { .. } => patiently(&std::env::temp_dir(), NamedTempFile::new).await,
+        }
     }
 
     /// Puts a finished file, which ends before offset `end`, under `name`. Waits for as long as the store is away.

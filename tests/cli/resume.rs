@@ -1,5 +1,7 @@
 //! Outputs that an earlier run has begun, and that another run has open.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 /// A lake with the first third of its records in `part.jsonl` and `part.parquet.journal`, as a kill leaves it, with a line torn.
@@ -73,4 +75,22 @@ fn two_runs_into_one_output_once_wrote_every_record_twice() {
     }
     assert_eq!(records(&folder.path().join("out.jsonl")).len(), 2);
     assert!(folder.path().join("out.parquet").exists());
+}
+
+#[test]
+fn parquet_and_state_files_once_were_their_owners_only_whatever_the_umask() {
+    let folder = lake(3);
+    let pipeline = "version: 1\nname: modes\nsource: { listing: { path: photos, state: listing.state } }\nmodel: { path: model }\n\
+                    sinks:\n  - jsonl: { path: lines }\n  - parquet: { path: columns }\n";
+    std::fs::write(folder.path().join("p.yaml"), pipeline).unwrap();
+    let script = "umask 027; set -e; \"$0\" label photos --model model --out out.jsonl; \"$0\" label photos --model model --out out.parquet; \
+                  exec \"$0\" run p.yaml";
+    let mut shell = Command::new("sh");
+    let output = shell.args(["-c", script, env!("CARGO_BIN_EXE_lakelens")]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let columns = "columns/topic=photos/partition=0/00000000000000000000.parquet";
+    for path in ["out.jsonl", "out.parquet", "listing.state", "lines/photos-0.jsonl", columns] {
+        let mode = folder.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o640, "{path}");
+    }
 }
