@@ -69,12 +69,25 @@ pub fn load(path: impl AsRef<Path>) -> Result<Pipeline, Diagnostics> {
 /// # Errors
 /// Every mistake in it.
 pub fn load_whole(path: impl AsRef<Path>) -> Result<Loaded, Diagnostics> {
+    load_with(path, |_| Ok(()))
+}
+
+/// As [`load_whole`], and tries the model that the pipeline names with `try_model`, unless it is known already that it cannot be opened.
+///
+/// # Errors
+/// Every mistake in it, that of the model included.
+pub fn load_with(path: impl AsRef<Path>, try_model: impl FnOnce(&Pipeline) -> crate::Result<()>) -> Result<Loaded, Diagnostics> {
     let path = path.as_ref();
     let text = text(path)?;
     let mut report = Report::default();
     let pipeline = pipeline_of(&text, &process_env, &mut report);
     if let Some(pipeline) = &pipeline {
         files::check(pipeline, &mut report);
+        if !report.errors.iter().any(|e| e.path == "model" || e.path.starts_with("model."))
+            && let Err(e) = try_model(pipeline)
+        {
+            report.error_at(report.mark("model.path"), "model.path", e.to_string());
+        }
     }
     let (pipeline, warnings) = finish(pipeline, report, &path.display().to_string())?;
     Ok(Loaded { pipeline, warnings, text })

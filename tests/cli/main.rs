@@ -6,6 +6,7 @@
 mod bench;
 mod helpers;
 mod outputs;
+mod refusals;
 mod resume;
 mod stopping;
 mod watchdog;

@@ -1,0 +1,27 @@
+//! What a reader typed to break the program, and what it must say instead.
+
+use super::*;
+
+/// A pipeline of `photos/` into `sink`.
+fn pipeline(folder: &Path, sink: &str) {
+    let text = format!(
+        "version: 1\nname: p\nsource: {{ listing: {{ path: photos }} }}\nmodel: {{ path: model }}\n\
+         store: {{ s3: {{ endpoint: \"${{LAKELENS_TEST_S3:-}}\", path_style: true, region: us-east-1 }} }}\nsinks:\n  - {sink}\n"
+    );
+    std::fs::write(folder.join("p.yaml"), text).unwrap();
+}
+
+#[test]
+fn check_once_accepted_a_model_that_cannot_run_and_inspect_did_not_remark_it() {
+    let folder = lake(1);
+    pipeline(folder.path(), "parquet: { path: out, span: 0 }");
+    std::fs::write(folder.path().join("model/labels.txt"), "just one\n").unwrap();
+    let label = run(folder.path(), &["label", "photos", "--model", "model", "--out", "y.jsonl"], 2);
+    let said = stderr(&label);
+    let reason = said.trim().strip_prefix("lakelens: ").unwrap();
+    let check = stderr(&run(folder.path(), &["check", "p.yaml"], 2));
+    assert!(check.contains(&format!("p.yaml:4:16: model.path: {reason}")), "{check}\n--- has not ---\n{reason}");
+    assert!(check.contains("sinks[0].parquet.span: out of range"), "the other mistakes are told, too: {check}");
+    let inspect = run(folder.path(), &["model", "inspect", "model"], 0);
+    assert!(String::from_utf8_lossy(&inspect.stdout).contains("labels      1, which do not fit the "));
+}
