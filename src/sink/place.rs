@@ -14,13 +14,16 @@ use tempfile::NamedTempFile;
 
 use super::room::{cannot_write, patiently};
 use crate::error::chain;
-use crate::store::split_s3;
+use crate::store::{Problem, split_s3, try_bucket};
 use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
 
 /// The name, in an object's user metadata and in a Parquet file's own, of the offset that a file ends before.
 const END: &str = "lakelens.end";
 const END_IN_S3: &str = "lakelens-end";
+
+/// Time that a bucket has to answer at the start.
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A folder or a bucket prefix.
 pub enum Place {
@@ -63,6 +66,21 @@ impl Place {
                 Ok(Self::Bucket { client, bucket: bucket.to_owned(), prefix, conditional })
             }
             _ => Err(Error::config(format!("{path} is not s3://bucket/prefix/"))),
+        }
+    }
+
+    /// An error if the bucket is missing or the credentials are refused. Who may write need not be allowed to list.
+    pub async fn try_bucket(&self) -> Result<()> {
+        let Self::Bucket { client, bucket, .. } = self else { return Ok(()) };
+        match try_bucket(client, bucket, TRY_TIMEOUT).await {
+            Err(Problem { text, advice: Some(advice), denied: false }) => {
+                Err(Error::failed(format!("cannot write to s3://{bucket}: {text}; {advice}")))
+            }
+            Err(Problem { text, advice: None, .. }) => {
+                tracing::warn!("s3://{bucket} does not answer yet: {text}");
+                Ok(())
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -25,3 +25,23 @@ fn check_once_accepted_a_model_that_cannot_run_and_inspect_did_not_remark_it() {
     let inspect = run(folder.path(), &["model", "inspect", "model"], 0);
     assert!(String::from_utf8_lossy(&inspect.stdout).contains("labels      1, which do not fit the "));
 }
+
+#[test]
+fn a_missing_bucket_was_once_found_when_the_first_file_was_written() {
+    let set = |name| std::env::var(name).is_ok_and(|v| !v.is_empty());
+    if !["LAKELENS_TEST_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].into_iter().all(set) {
+        return eprintln!("left out: LAKELENS_TEST_S3, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not all set");
+    }
+    let folder = lake(2);
+    pipeline(folder.path(), "parquet: { path: \"s3://mend-no-such-bucket/x/\" }");
+    for args in [&["run", "p.yaml"][..], &["check", "p.yaml", "--connect"]] {
+        let said = stderr(&run(folder.path(), args, 1));
+        assert!(said.contains("s3://mend-no-such-bucket") && said.contains("there is no such bucket"), "{args:?}: {said}");
+        assert!(!said.contains("picture") && !said.contains("unhandled"), "{args:?}: {said}");
+        for (name, value) in [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "nobody")] {
+            let output = command(folder.path(), args).env(name, value).output().unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert!(stderr(&output).contains("the credentials are refused"), "{args:?}, {name}: {}", stderr(&output));
+        }
+    }
+}
