@@ -27,6 +27,28 @@ fn check_once_accepted_a_model_that_cannot_run_and_inspect_did_not_remark_it() {
 }
 
 #[test]
+fn numbers_that_once_made_it_panic_are_wrong_usage() {
+    let folder = lake(1);
+    let label = ["label", "photos", "--model", "model"];
+    for (args, option) in [
+        (&["bench", "decode", "--seconds", "nan"][..], "--seconds"),
+        (&["bench", "decode", "--seconds=-1"], "--seconds"),
+        (&["bench", "engine", "--seconds", "nan"], "--seconds"),
+        (&["bench", "pipeline", "--threads", "100000"], "--threads"),
+        (&[&label[..], &["--threads", "100000"]].concat(), "--threads"),
+        (&[&label[..], &["--threads", "1025"]].concat(), "--threads"),
+        (&[&label[..], &["--min-score", "nan"]].concat(), "--min-score"),
+        (&[&label[..], &["--min-score", "inf"]].concat(), "--min-score"),
+    ] {
+        let said = stderr(&run(folder.path(), args, 2));
+        assert!(said.contains(option) && !said.contains("panicked"), "{args:?}: {said}");
+    }
+    pipeline(folder.path(), "jsonl: { path: out }\noutput: { min_score: nan }\nbatch: { max_items: 0 }");
+    let said = stderr(&run(folder.path(), &["check", "p.yaml"], 2));
+    assert!(said.contains("output.min_score: expected a number, found `nan`"), "{said}");
+}
+
+#[test]
 fn a_missing_bucket_was_once_found_when_the_first_file_was_written() {
     let set = |name| std::env::var(name).is_ok_and(|v| !v.is_empty());
     if !["LAKELENS_TEST_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].into_iter().all(set) {
