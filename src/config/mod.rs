@@ -157,7 +157,11 @@ fn text(path: &Path) -> Result<String, Diagnostics> {
     use std::io::Read;
     let file = path.display().to_string();
     let mut bytes = Vec::new();
-    // A device or a huge file given by mistake is not to be read to its end; the reader refuses what is too large.
+    // Opening a pipe that nobody writes into would wait for ever.
+    if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        return Err(unreadable(&file, "is a pipe or a device; give a regular file".into()));
+    }
+    // A huge file given by mistake is not to be read to its end; the reader refuses what is too large.
     let read = std::fs::File::open(path).and_then(|f| f.take(read::MAX_FILE as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|e| unreadable(&file, format!("cannot be opened: {e}")))?;
     String::from_utf8(bytes).map_err(|e| {

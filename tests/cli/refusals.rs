@@ -27,6 +27,15 @@ fn check_once_accepted_a_model_that_cannot_run_and_inspect_did_not_remark_it() {
 }
 
 #[test]
+fn check_once_hung_on_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+    for args in [["check", "pipe"], ["run", "pipe"], ["check", "/dev/null"]] {
+        assert!(stderr(&run(folder.path(), &args, 2)).contains("is a pipe or a device; give a regular file"), "{args:?}");
+    }
+}
+
+#[test]
 fn numbers_that_once_made_it_panic_are_wrong_usage() {
     let folder = lake(1);
     let label = ["label", "photos", "--model", "model"];
