@@ -58,6 +58,20 @@ fn numbers_that_once_made_it_panic_are_wrong_usage() {
 }
 
 #[test]
+fn enqueue_once_put_lines_onto_the_topic_that_are_no_references() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "s3://lake/a.jpg\ngarbage\n[]\n{\"a\":1}\n{\"uri\":\"s3://lake/b.jpg\"}\n{\"uri\":\"ftp://user:hunter2@h/x\"}\n";
+    std::fs::write(folder.path().join("e.jsonl"), lines).unwrap();
+    std::fs::write(folder.path().join("good.txt"), "s3://lake/a.jpg\n").unwrap();
+    // No broker is asked: not even the good file's lines are sent.
+    let said = stderr(&run(folder.path(), &["enqueue", "good.txt", "e.jsonl", "--brokers", "127.0.0.1:1", "--topic", "t"], 2));
+    for (line, bad) in [(1, false), (2, true), (3, true), (4, true), (5, false), (6, true)] {
+        assert_eq!(said.contains(&format!("e.jsonl:{line}: ")), bad, "{line}: {said}");
+    }
+    assert!(!said.contains("hunter2") && said.contains("nothing was enqueued"), "{said}");
+}
+
+#[test]
 fn a_missing_bucket_was_once_found_when_the_first_file_was_written() {
     let set = |name| std::env::var(name).is_ok_and(|v| !v.is_empty());
     if !["LAKELENS_TEST_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].into_iter().all(set) {
