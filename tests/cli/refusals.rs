@@ -58,6 +58,17 @@ fn numbers_that_once_made_it_panic_are_wrong_usage() {
 }
 
 #[test]
+fn images_of_other_formats_once_counted_as_files_that_are_none() {
+    let folder = lake(2);
+    for name in ["a.avif", "b.AVIF", "c.heic", "d.jp2", "e.ico", "notes.txt"] {
+        std::fs::write(folder.path().join("photos").join(name), b"x").unwrap();
+    }
+    let said = stderr(&run(folder.path(), &["label", "photos", "--model", "model", "--out", "out.jsonl"], 0));
+    assert!(said.contains("passed over images in formats that are not supported: 2 .avif, 1 .heic, 1 .ico, 1 .jp2"), "{said}");
+    assert!(said.contains("passed over 1 files that are no images by their names"), "{said}");
+}
+
+#[test]
 fn enqueue_once_put_lines_onto_the_topic_that_are_no_references() {
     let folder = tempfile::tempdir().unwrap();
     let lines = "s3://lake/a.jpg\ngarbage\n[]\n{\"a\":1}\n{\"uri\":\"s3://lake/b.jpg\"}\n{\"uri\":\"ftp://user:hunter2@h/x\"}\n";
