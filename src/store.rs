@@ -1,11 +1,15 @@
 //! The S3 client, built once from the pipeline's `store.s3` and shared by fetching, listing and the Parquet sink.
 
+use std::time::Duration;
+
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::config::S3;
+use crate::error::chain;
 
 /// A client for `config`: default credential chain, or none if `anonymous`. The SDK's own retries are off, since they neither cover bodies nor
 /// tell an outage from one bad object: whoever calls retries.
@@ -37,4 +41,57 @@ pub fn split_s3(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.strip_prefix("s3://")?;
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     (!bucket.is_empty()).then_some((bucket, key))
+}
+
+/// What S3 said, and what to do about it.
+pub struct Problem {
+    /// Code and message, or why there is no answer.
+    pub text: String,
+    /// What to do; `None` if trying again may help.
+    pub advice: Option<&'static str>,
+    /// Another request to this bucket may be allowed all the same.
+    pub denied: bool,
+}
+
+impl Problem {
+    /// Reads an error of a request that concerns a bucket as a whole.
+    pub fn of<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Self {
+        let text = match (error.code(), error.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            _ => chain(error),
+        };
+        let status = error.raw_response().map(|r| r.status().as_u16());
+        let advice = match (status, error.code()) {
+            // What some servers say of an unknown key, with status 404.
+            (_, Some("XAdminUserNotFound")) => Some("the credentials are refused: check the access key"),
+            (Some(301 | 307 | 400), _) => Some("check the region and the endpoint"),
+            (_, Some("NoSuchBucket")) | (Some(404), _) => Some("there is no such bucket"),
+            (Some(401 | 403), _) => Some("the credentials are refused, or may not list this bucket (s3:ListBucket)"),
+            (Some(429), _) => None,
+            (Some(400..=499), _) => Some("the server refuses the request"),
+            (None, _) if matches!(error, SdkError::ConstructionFailure(_)) => {
+                Some("the request cannot be made; check the credentials and the endpoint")
+            }
+            (None, _) if text.contains("credential") => {
+                Some("no credentials were found; set AWS_ACCESS_KEY_ID or a profile, or `anonymous: true`")
+            }
+            _ => None,
+        };
+        Self { text, advice, denied: matches!((status, error.code()), (Some(403), None | Some("AccessDenied"))) }
+    }
+}
+
+/// Whether `bucket` is there and answers within `limit`, as far as listing one object tells.
+///
+/// # Errors
+/// What is wrong. Without advice it may pass by itself.
+pub async fn try_bucket(client: &Client, bucket: &str, limit: Duration) -> Result<(), Problem> {
+    // Not HEAD, whose answer has no body to say why.
+    let listing = client.list_objects_v2().bucket(bucket).max_keys(1).send();
+    match tokio::time::timeout(limit, listing).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Problem::of(&error)),
+        Err(_) => Err(Problem { text: format!("no answer within {} s", limit.as_secs()), advice: None, denied: false }),
+    }
 }

@@ -30,7 +30,7 @@ pub enum Command {
     /// Decode and resize, each format, beside the `image` crate alone.
     Decode {
         /// Seconds in all.
-        #[arg(long, default_value_t = 6.0)]
+        #[arg(long, default_value_t = 6.0, value_parser = super::seconds)]
         seconds: f64,
         /// Pictures to measure; drawn ones of 500 x 375 pixels where none are given.
         paths: Vec<PathBuf>,
@@ -47,8 +47,8 @@ pub enum Command {
         #[arg(long, default_value_t = 10)]
         pairs: usize,
         /// Worker threads; 0 = one a core.
-        #[arg(long, default_value_t = 0)]
-        threads: usize,
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+        threads: u16,
     },
 }
 
@@ -56,7 +56,9 @@ pub async fn run(command: Command, common: Common) -> Result<()> {
     match command {
         Command::Engine(args) => engine::run(&args, &common),
         Command::Decode { seconds, paths } => formats(seconds, &paths, &common),
-        Command::Pipeline { model, images, pairs, threads } => pairs_of_runs(model, images.max(1), pairs.max(1), threads, &common).await,
+        Command::Pipeline { model, images, pairs, threads } => {
+            pairs_of_runs(model, images.max(1), pairs.max(1), threads.into(), &common).await
+        }
     }
 }
 
@@ -253,7 +255,7 @@ fn bare(loaded: &Loaded, pictures: &Path, images: usize, threads: usize) -> Resu
 /// The pipeline, from the folder to a file of records.
 async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, common: &Common) -> Result<Spent> {
     let name = |path: &Path| path.to_string_lossy().into_owned();
-    let journal = Journal::open(&name(out), false, true)?;
+    let mut journal = Journal::open(&name(out), false, true)?;
     let meter = Meter::start();
     let source = listing::start_inputs(&[name(pictures)], None, None, ListingOptions::default()).await?;
     let summary = pipeline::run(Parts {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::cli::print;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Pipeline};
 use crate::pipeline::assemble;
-use crate::{Error, Result};
+use crate::{Error, Result, model};
 
 /// Check a pipeline file: every mistake at once, with line and column.
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> Result<()> {
-    let Loaded { pipeline, warnings, text } = config::load_whole(&args.pipeline)?;
+    let Loaded { pipeline, warnings, text } = config::load_with(&args.pipeline, try_model)?;
     let (delivery, why) = config::effective_delivery(&pipeline);
     let mut text = config::redacted(&pipeline, &text);
     for warning in &warnings {
@@ -34,4 +34,10 @@ pub async fn run(args: Args) -> Result<()> {
     }
     text.push_str(&format!("# {}: no mistakes found\n", args.pipeline.display()));
     print(&text)
+}
+
+/// Loads the model as `run` would, so that what only its files show is found here, too.
+fn try_model(pipeline: &Pipeline) -> Result<()> {
+    let Some(model) = &pipeline.model else { return Ok(()) };
+    model::load(&model.path, &model::LoadOptions::of(model.precision, &pipeline.output, &pipeline.decode)).map(drop)
 }

@@ -42,7 +42,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
 
     let jsonl = out.join("records.jsonl");
     let name = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| Error::config("--out is not UTF-8"));
-    let journal = Journal::open(&name(&jsonl)?, false, true)?;
+    let mut journal = Journal::open(&name(&jsonl)?, false, true)?;
     let source = listing::start_inputs(&[name(&pictures)?], None, None, ListingOptions::default()).await?;
     let done = pipeline::run(Parts {
         sources: vec![(source, Reading::References(config::OnDelete::Skip))],

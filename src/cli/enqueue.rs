@@ -71,10 +71,17 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         print(&format!("{json}\n"))?;
     } else {
         let rate = summary.enqueued as f64 / summary.seconds.max(1e-9);
-        print(&format!(
-            "{} references enqueued in {:.1} s ({rate:.0} a second), {} with earlier runs; {} left out by --include and --exclude, {} too long for a message\n",
-            summary.enqueued, summary.seconds, summary.total, summary.filtered, summary.too_long
-        ))?;
+        let mut text = format!("{} references enqueued in {:.1} s ({rate:.0} a second)\n", summary.enqueued, summary.seconds);
+        if summary.total > summary.enqueued {
+            text.push_str(&format!("{} in all, with those of the earlier runs that --state remembers\n", summary.total));
+        }
+        if summary.filtered > 0 {
+            text.push_str(&format!("{} left out by --include and --exclude\n", summary.filtered));
+        }
+        if summary.too_long > 0 {
+            text.push_str(&format!("{} left out, too long for a message\n", summary.too_long));
+        }
+        print(&text)?;
     }
     match summary.finished {
         true => Ok(()),

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, default_value_t = 5)]
     top_k: usize,
     /// Leave out labels below this score.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = super::finite)]
     min_score: f32,
     /// Leave the embedding out.
     #[arg(long)]
@@ -42,8 +42,8 @@ pub struct Args {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     batch: u16,
     /// Worker threads; 0 = one a core.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=1024))]
+    threads: u16,
     /// Upper bound for bodies, decoding and unfinished results together.
     #[arg(long, default_value = "512MiB")]
     memory: ByteSize,
@@ -89,8 +89,9 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         return Err(Error::config("--memory must be at least 16MiB"));
     }
     let decode = config::Decode { exif: args.exif, ..config::Decode::default() };
-    let journal = Journal::open(&args.out, args.resume, args.overwrite)?;
+    let mut journal = Journal::open(&args.out, args.resume, args.overwrite)?;
     let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output, &decode))?;
+    journal.goes_with(loaded.info(), output.embeddings)?;
     let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
         true => Some(store::s3_client(&s3).await),
         false => None,
@@ -109,7 +110,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         s3,
         memory: args.memory.0,
         batch: config::Batch { max_items: usize::from(args.batch), ..config::Batch::default() },
-        threads: args.threads,
+        threads: usize::from(args.threads),
         output,
         // The user is looking on, and named the pictures: a folder of broken ones is an answer.
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },

@@ -146,6 +146,17 @@ fn properties(given: &[String]) -> Result<BTreeMap<String, String>> {
     given.iter().map(pair).collect()
 }
 
+/// A number as an argument; `nan` and `inf` are read by Rust, and mean nothing here.
+fn finite(text: &str) -> std::result::Result<f32, String> {
+    text.parse().ok().filter(|number: &f32| number.is_finite()).ok_or_else(|| "not a number".to_owned())
+}
+
+/// A length of time as an argument, in seconds.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let allowed = |seconds: &f64| (0.0..=86_400.0).contains(seconds);
+    text.parse().ok().filter(allowed).ok_or_else(|| "not a number of seconds from 0 to 86400".to_owned())
+}
+
 /// Writes to stdout; a closed pipe (`| head`) ends the process quietly, as for other Unix tools.
 pub(crate) fn print(text: &str) -> Result<()> {
     use std::io::{ErrorKind, Write};

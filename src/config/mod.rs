@@ -71,12 +71,25 @@ pub fn load(path: impl AsRef<Path>) -> Result<Pipeline, Diagnostics> {
 /// # Errors
 /// Every mistake in it.
 pub fn load_whole(path: impl AsRef<Path>) -> Result<Loaded, Diagnostics> {
+    load_with(path, |_| Ok(()))
+}
+
+/// As [`load_whole`], and tries the model that the pipeline names with `try_model`, unless it is known already that it cannot be opened.
+///
+/// # Errors
+/// Every mistake in it, that of the model included.
+pub fn load_with(path: impl AsRef<Path>, try_model: impl FnOnce(&Pipeline) -> crate::Result<()>) -> Result<Loaded, Diagnostics> {
     let path = path.as_ref();
     let text = text(path)?;
     let mut report = Report::default();
     let pipeline = pipeline_of(&text, &process_env, &mut report);
     if let Some(pipeline) = &pipeline {
         files::check(pipeline, &mut report);
+        if !report.errors.iter().any(|e| e.path == "model" || e.path.starts_with("model."))
+            && let Err(e) = try_model(pipeline)
+        {
+            report.error_at(report.mark("model.path"), "model.path", e.to_string());
+        }
     }
     let (pipeline, warnings) = finish(pipeline, report, &path.display().to_string())?;
     Ok(Loaded { pipeline, warnings, text })
@@ -146,7 +159,11 @@ fn text(path: &Path) -> Result<String, Diagnostics> {
     use std::io::Read;
     let file = path.display().to_string();
     let mut bytes = Vec::new();
-    // A device or a huge file given by mistake is not to be read to its end; the reader refuses what is too large.
+    // Opening a pipe that nobody writes into would wait for ever.
+    if path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        return Err(unreadable(&file, "is a pipe or a device; give a regular file".into()));
+    }
+    // A huge file given by mistake is not to be read to its end; the reader refuses what is too large.
     let read = std::fs::File::open(path).and_then(|f| f.take(read::MAX_FILE as u64 + 1).read_to_end(&mut bytes));
     read.map_err(|e| unreadable(&file, format!("cannot be opened: {e}")))?;
     String::from_utf8(bytes).map_err(|e| {

@@ -73,7 +73,7 @@ impl<'a> Walk<'a> {
             (Body::Scalar(s), Wanted { object: Some(schema), .. }) if s.is_null() => Some(self.object(node.mark, &[], schema, path)),
             (Body::Scalar(s), _) => match scalar(s, &wanted, secret || s.from_env) {
                 Ok((value, None)) => Some(value),
-                // The value stays, so that the rest of the file can still be checked.
+                // A value stays, so that the rest of the file can still be checked.
                 Ok((value, Some(message))) => self.wrong(node.mark, path, message).or(Some(value)),
                 Err(message) => self.wrong(node.mark, path, message),
             },
@@ -216,7 +216,7 @@ impl Wanted<'_> {
     }
 }
 
-/// What is made of a scalar, with what is wrong about its size.
+/// What is made of a scalar; with what is wrong about its size, and then the nearest value that is allowed.
 fn scalar(scalar: &Scalar, wanted: &Wanted, secret: bool) -> Result<(Value, Option<String>), String> {
     let found = match () {
         () if scalar.from_env => "another value (from the environment, not shown)".to_owned(),
@@ -231,8 +231,10 @@ fn scalar(scalar: &Scalar, wanted: &Wanted, secret: bool) -> Result<(Value, Opti
         for schema in &wanted.scalars {
             for kind in types(schema) {
                 if let Some(value) = typed(scalar, schema, kind) {
-                    let wrong = out_of_range(&value, schema);
-                    return Ok((value, wrong));
+                    return Ok(match out_of_range(&value, schema) {
+                        None => (value, None),
+                        Some((allowed, message)) => (allowed, Some(message)),
+                    });
                 }
             }
         }
@@ -277,20 +279,27 @@ fn typed(scalar: &Scalar, schema: &Value, kind: &str) -> Option<Value> {
     }
 }
 
-fn out_of_range(value: &Value, schema: &Value) -> Option<String> {
+/// The nearest value that is allowed, and a message, if `value` is not.
+fn out_of_range(value: &Value, schema: &Value) -> Option<(Value, String)> {
     let number = value.as_f64()?;
-    let below = schema["minimum"].as_f64().is_some_and(|min| number < min);
-    // schemars says of small integers how far they go; of 64-bit ones it need not.
-    let above = schema["maximum"].as_f64().is_some_and(|max| number > max) || (schema["format"] == "uint32" && number > u32::MAX.into());
-    let too_large = schema["format"] == "float" && !(number as f32).is_finite();
-    if !below && !above && !too_large {
+    let allowed = if schema["minimum"].as_f64().is_some_and(|min| number < min) {
+        schema["minimum"].clone()
+    } else if schema["maximum"].as_f64().is_some_and(|max| number > max) {
+        schema["maximum"].clone()
+    } else if schema["format"] == "uint32" && number > u32::MAX.into() {
+        // schemars says of small integers how far they go; of larger ones it need not.
+        u32::MAX.into()
+    } else if schema["format"] == "float" && !(number as f32).is_finite() {
+        0.into()
+    } else {
         return None;
-    }
-    Some(match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+    };
+    let message = match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
         (Some(min), Some(max)) if min == max => format!("out of range: only {min} is known"),
         (Some(min), Some(max)) => format!("out of range: {min} to {max} is allowed"),
         (Some(min), None) => format!("out of range: at least {min} is allowed"),
         (None, Some(max)) => format!("out of range: at most {max} is allowed"),
         (None, None) => "out of range".into(),
-    })
+    };
+    Some((allowed, message))
 }

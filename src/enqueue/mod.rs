@@ -1,10 +1,12 @@
 //! `lakelens enqueue`: the references of a folder, a bucket prefix, a file of lines or an S3 Inventory onto a topic.
 //!
-//! Objects whose ETag the listing tells go as `{"uri", "etag", "version"}`, everything else as a plain URI; lines go as they are. The message key is
+//! Objects whose ETag the listing tells go as `{"uri", "etag", "version"}`, everything else as a plain URI; lines go as they are, once
+//! it is clear that each is a reference. The message key is
 //! the URI, so that all references to one object share a partition, as with Java's partitioner. What is remembered in the state file is exactly what the
 //! broker has acknowledged without a hole before it; a run that crashed and is resumed may repeat the last moment's messages and leaves none out.
 
 mod acks;
+mod lines;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -77,7 +79,7 @@ pub struct EnqueueSummary {
 /// Enqueues all inputs, one after the other; `progress` is told the number of acknowledged references a few times a second.
 ///
 /// # Errors
-/// [`Error::Config`] if an input or the topic does not exist, or the state is another run's; [`Error::Failed`] if listing or producing fails for good: what was
+/// [`Error::Config`] if an input or the topic does not exist, a line is no reference, or the state is another run's; [`Error::Failed`] if listing or producing fails for good: what was
 /// acknowledged by then is remembered.
 pub async fn enqueue(options: &EnqueueOptions, progress: impl Fn(u64)) -> Result<EnqueueSummary> {
     let started = Instant::now();
@@ -101,6 +103,10 @@ pub async fn enqueue(options: &EnqueueOptions, progress: impl Fn(u64)) -> Result
         Some(old) => State::resume(old, &options.inputs, &options.topic)?,
         None => State::new(&options.inputs, &options.topic),
     };
+    for (number, input) in inputs.iter().enumerate().skip(state.input).filter(|(_, input)| matches!(input, Input::Lines(_))) {
+        let begun = state.shards.first().filter(|_| number == state.input);
+        lines::check(input, &options.inputs[number], begun.and_then(|shard| shard.mark.clone())).await?;
+    }
     let before = state.enqueued;
     let counts = Arc::new(Counts::default());
     let producer = Arc::new(connect(options).await?);
@@ -287,6 +293,11 @@ fn send_all(
             }
             Part::Batch(shard, batch) => {
                 for entry in batch {
+                    // Of standard input, which cannot be read beforehand.
+                    if let Some(detail) = lines::fault(&entry) {
+                        listed = Err(Error::config(format!("line {}: {detail}; the lines before it were enqueued", entry.key)));
+                        break 'listing;
+                    }
                     if !filter.takes(&entry) {
                         counts.filtered.fetch_add(1, Ordering::Relaxed);
                         continue;

@@ -333,7 +333,7 @@ fn embeddings(rows: &[Record], dim: u32) -> ArrayRef {
 /// Turns a JSONL file of records into one Parquet file, through a temporary file beside it. All records must be of one kind.
 pub fn jsonl_to_parquet(journal: &Path, out: &Path) -> Result<()> {
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = tempfile::NamedTempFile::new_in(folder).context(format!("cannot write to {}", folder.display()))?;
+    let temporary = crate::temporary::temporary_in(folder).context(format!("cannot write to {}", folder.display()))?;
     let handle = || temporary.as_file().try_clone().context("cannot write the Parquet file");
     let reader = BufReader::new(File::open(journal).context(format!("cannot read {}", journal.display()))?);
     let mut file: Option<(FileKind, RecordFile<File>)> = None;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2Error, ListObjectsV2Output};
 use aws_sdk_s3::types::EncodingType;
 use percent_encoding::percent_decode_str;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Entry, Mark, is_image_name};
-use crate::error::chain;
+use crate::store::Problem;
 use crate::{Error, Result};
 
 /// Attempts at the very first page: nothing has worked yet, so an endpoint that does not answer is more likely a wrong one than one to wait for.
@@ -180,25 +180,11 @@ impl<'a> Pages<'a> {
 
 /// What went wrong, if trying again may help; an error if not.
 fn problem(bucket: &str, prefix: &str, error: &SdkError<ListObjectsV2Error>) -> Result<String> {
-    let text = match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        _ => chain(error),
-    };
-    let status = error.raw_response().map(|r| r.status().as_u16());
-    let advice = match (status, error.code()) {
-        (Some(301 | 307 | 400), _) => "check the region and the endpoint",
-        (_, Some("NoSuchBucket")) | (Some(404), _) => "there is no such bucket",
-        (Some(401 | 403), _) => "the credentials are refused, or may not list this bucket (s3:ListBucket)",
-        (Some(429), _) => return Ok(text),
-        (Some(400..=499), _) => "the server refuses the request",
-        (None, _) if matches!(error, SdkError::ConstructionFailure(_)) => {
-            "the request cannot be made; check the credentials and the endpoint"
-        }
-        (None, _) if text.contains("credential") => "no credentials were found; set AWS_ACCESS_KEY_ID or a profile, or `anonymous: true`",
-        _ => return Ok(text),
-    };
-    Err(Error::failed(format!("cannot list s3://{bucket}/{prefix}: {text}; {advice}")))
+    let Problem { text, advice, .. } = Problem::of(error);
+    match advice {
+        None => Ok(text),
+        Some(advice) => Err(Error::failed(format!("cannot list s3://{bucket}/{prefix}: {text}; {advice}"))),
+    }
 }
 
 /// A key as it is; `+` in an encoded one is a blank, as in all of S3's encodings.

@@ -1,11 +1,12 @@
 //! Files of a folder or of a glob, by a walk whose order is that of the paths, component by component.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Batches, Entry, Mark, absolute, file_uri, is_image_name};
+use super::{Batches, Entry, Mark, absolute, file_uri, is_image_name, other_image};
 use crate::{Context, Error, Result};
 
 /// A glob below a folder. `*` and `?` stay within a component, `**` crosses them; a folder that matches means all below it, as in a shell.
@@ -88,6 +89,8 @@ impl Pattern {
 pub(super) struct Passed {
     links: u64,
     other_names: u64,
+    /// Images of other formats, by extension.
+    unreadable: BTreeMap<&'static str, u64>,
 }
 
 pub(super) fn list(root: &Path, pattern: Option<&Pattern>, after: Option<Mark>, out: &mut Batches) -> Result<()> {
@@ -101,8 +104,16 @@ pub(super) fn list(root: &Path, pattern: Option<&Pattern>, after: Option<Mark>, 
         Ok(out.push(Entry::of_uri(uri.clone(), key, Mark::File(uri))).is_ok())
     })?;
     let name = pattern.map_or_else(|| root.display().to_string(), |p| p.text.clone());
-    if passed != Passed::default() {
-        tracing::info!("{name}: passed over {} files without an image's extension and {} symbolic links", passed.other_names, passed.links);
+    if !passed.unreadable.is_empty() {
+        let kinds: Vec<String> = passed.unreadable.iter().map(|(extension, count)| format!("{count} .{extension}")).collect();
+        tracing::warn!("{name}: passed over images in formats that are not supported: {}", kinds.join(", "));
+    }
+    if passed.other_names > 0 || passed.links > 0 {
+        tracing::info!(
+            "{name}: passed over {} files that are no images by their names and {} symbolic links",
+            passed.other_names,
+            passed.links
+        );
     }
     if taken == 0 && !resumed {
         tracing::warn!("{name}: there is no image");
@@ -168,7 +179,10 @@ fn walk(
                     break;
                 }
             } else if pattern.is_none() {
-                passed.other_names += 1;
+                match other_image(&relative) {
+                    Some(extension) => *passed.unreadable.entry(extension).or_default() += 1,
+                    None => passed.other_names += 1,
+                }
             }
         }
     }

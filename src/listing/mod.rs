@@ -46,6 +46,18 @@ pub fn is_image_name(name: &Path) -> bool {
     name.extension().and_then(|e| e.to_str()).is_some_and(|e| IMAGE_EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
 }
 
+/// Extensions of images in other formats, which no decoder here reads.
+const OTHER_IMAGE_EXTENSIONS: [&str; 26] = [
+    "avif", "heic", "heif", "jxl", "jp2", "j2k", "jpx", "ico", "cur", "svg", "psd", "tga", "pnm", "ppm", "pgm", "pbm", "pam", "exr", "hdr",
+    "dds", "qoi", "dng", "cr2", "cr3", "nef", "arw",
+];
+
+/// The extension, in lower case, of a name that ends like that of an image which cannot be decoded here.
+fn other_image(name: &Path) -> Option<&'static str> {
+    let extension = name.extension()?.to_str()?;
+    OTHER_IMAGE_EXTENSIONS.into_iter().find(|known| extension.eq_ignore_ascii_case(known))
+}
+
 /// Extensions of files that hold a reference on each line.
 const LINES_EXTENSIONS: &[&str] = &[".jsonl", ".ndjson", ".txt", ".lst", ".uris"];
 

@@ -30,7 +30,7 @@ pub fn load_state<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 pub fn save_state<T: Serialize>(path: &Path, state: &T) -> Result<()> {
     let what = || format!("cannot write the state file `{}`", path.display());
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).context(what())?;
+    let mut file = crate::temporary::temporary_in(folder).context(what())?;
     serde_json::to_writer(&mut file, state).context(what())?;
     file.write_all(b"\n").context(what())?;
     file.as_file().sync_all().context(what())?;

@@ -187,7 +187,11 @@ impl fmt::Display for Inspection {
         writeln!(f, "embedding   {}: {} values", name(&self.used.embedding), self.embedding_dim)?;
         let activation = self.used.activation.and_then(|a| serde_json::to_value(a).ok()).unwrap_or_default();
         writeln!(f, "activation  {}", activation.as_str().unwrap_or("none"))?;
-        writeln!(f, "labels      {}", self.labels.map_or("none: the index stands for the name".to_owned(), |n| n.to_string()))?;
+        match self.labels {
+            None => writeln!(f, "labels      none: the index stands for the name")?,
+            Some(n) if n == self.classes => writeln!(f, "labels      {n}")?,
+            Some(n) => writeln!(f, "labels      {n}, which do not fit the {} classes: the model cannot be used like this", self.classes)?,
+        }
         let text = serde_json::to_string(p).map_err(|_| fmt::Error)?;
         writeln!(f, "preprocess  {} {text}", self.preprocess_digest)?;
         writeln!(f, "parameters  {}", short(self.parameters))?;

@@ -14,6 +14,7 @@ use crate::format::json::{self, JsonForm};
 use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Transactions, Which};
 use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
 use crate::source::{self, Control, ListingOptions, Progress, Source};
+use crate::store::Problem;
 use crate::worker::intake::Reading;
 use crate::worker::terms::Bounds;
 use crate::{Error, Result, kafka, model, store};
@@ -125,7 +126,9 @@ async fn sinks(pipeline: &Pipeline, client: Option<&Client>, transactions: Optio
         }
         if let Some(parquet) = &sink.parquet {
             let conditional = pipeline.store.s3.conditional_writes.unwrap_or(true);
-            sinks.push(Box::new(ParquetSink::new(parquet.clone(), client.cloned(), conditional)?));
+            let sink = ParquetSink::new(parquet.clone(), client.cloned(), conditional)?;
+            sink.try_bucket().await?;
+            sinks.push(Box::new(sink));
         }
         if let Some(jsonl) = &sink.jsonl {
             sinks.push(Box::new(JsonlSink::records(&jsonl.path, pipeline.output.encoding)?));
@@ -168,11 +171,8 @@ pub async fn connect(pipeline: &Pipeline) -> Vec<String> {
     }
     let client = store::s3_client(&pipeline.store.s3).await;
     for bucket in buckets(pipeline) {
-        let head = client.head_bucket().bucket(&bucket).send();
-        match tokio::time::timeout(CONNECT_TIMEOUT, head).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(e)) => faults.push(format!("s3://{bucket}: {}", crate::error::chain(&e))),
-            Err(_) => faults.push(format!("s3://{bucket}: no answer within {} s", CONNECT_TIMEOUT.as_secs())),
+        if let Err(Problem { text, advice, .. }) = store::try_bucket(&client, &bucket, CONNECT_TIMEOUT).await {
+            faults.push(format!("s3://{bucket}: {text}; {}", advice.unwrap_or("check `store.s3.endpoint` and the network")));
         }
     }
     faults

@@ -3,29 +3,34 @@
 //! A Parquet file cannot be read before its footer is written, so records go to a JSONL journal beside it first (`FILE.parquet.journal`), which a
 //! run that was interrupted goes on from with `--resume`; the last step turns the journal into the file.
 
+mod earlier;
+
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 
 use super::room::{Appender, cannot_write};
 use super::unflushed::Unflushed;
 use super::{Flush, Sink};
 use crate::config::Encoding;
-use crate::flow::{Delivery, Outcome, Partition, Rejection, SourceRef};
+use crate::flow::{Delivery, Outcome, Partition, Rejection};
 use crate::format::json::{self, JsonForm};
 use crate::format::parquet::jsonl_to_parquet;
+use crate::model::ModelInfo;
 use crate::{Context, Error, Result};
+use earlier::Earlier;
 
-/// Where `label` writes, and what an earlier run left there.
+/// Where `label` writes, and what an earlier run left there. Only one run at a time has it.
 pub struct Journal {
     target: Target,
-    done: HashSet<(String, String)>,
+    /// Locked for as long as this run lasts; `None` before a new file is made, and for a stream.
+    file: Option<File>,
+    earlier: Earlier,
 }
 
 enum Target {
@@ -40,8 +45,8 @@ enum Target {
 }
 
 impl Journal {
-    /// Opens `out` (`-`, `FILE.jsonl` or `FILE.parquet`). Without `resume` or `overwrite` an existing output is an error, since hours of work may
-    /// be in it.
+    /// Looks at `out` (`-`, `FILE.jsonl` or `FILE.parquet`), and keeps other runs away from it. Without `resume` or `overwrite` an existing output is
+    /// an error, since hours of work may be in it. Nothing is changed before [`Journal::sink`].
     pub fn open(out: &str, resume: bool, overwrite: bool) -> Result<Self> {
         let path = PathBuf::from(out);
         let target = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
@@ -57,39 +62,38 @@ impl Journal {
         if resume && target.journal().is_none() {
             return Err(Error::config("--resume needs --out FILE: what went to stdout or into a pipe cannot be read back"));
         }
+        let file = target.journal().map(earlier::open).transpose()?.flatten();
         if let Target::Parquet { out, .. } = &target
             && out.exists()
             && !overwrite
         {
             return Err(Error::config(format!("{} is there already and complete; give another name, or --overwrite", out.display())));
         }
-        let mut done = HashSet::new();
-        if let Some(journal) = target.journal() {
-            if resume {
-                done = cut_back(journal)?;
-            } else if overwrite {
-                for path in [journal.to_owned(), rejected(journal)] {
-                    if path.exists() {
-                        std::fs::remove_file(&path).context(format!("cannot remove {}", path.display()))?;
-                    }
-                }
-            } else if journal.exists() {
+        let earlier = match (target.journal(), &file) {
+            (Some(journal), Some(file)) if resume => Earlier::read(journal, file)?,
+            (Some(journal), Some(_)) if !overwrite => {
                 return Err(Error::config(format!(
                     "{} is there already; give another name, --resume to go on with it, or --overwrite",
                     journal.display()
                 )));
             }
-        }
-        Ok(Self { target, done })
+            _ => Earlier::default(),
+        };
+        Ok(Self { target, file, earlier })
+    }
+
+    /// Refuses to go on with the records of an earlier run that another model made, or that have embeddings where this run makes none or other ones.
+    pub fn goes_with(&self, info: &ModelInfo, embeddings: bool) -> Result<()> {
+        self.target.journal().map_or(Ok(()), |journal| self.earlier.goes_with(journal, info, embeddings))
     }
 
     /// Entries that need not be done again, by `source` of their records.
     pub fn done(&self) -> Arc<HashSet<(String, String)>> {
-        Arc::new(self.done.clone())
+        Arc::new(self.earlier.done.clone())
     }
 
-    /// The sink that writes it.
-    pub fn sink(&self) -> Result<JournalSink> {
+    /// The sink that writes it, behind what is whole of an earlier run. Rejections are tried again, so their file starts anew.
+    pub fn sink(&mut self) -> Result<JournalSink> {
         let (records, rejections) = match &self.target {
             Target::Stdout => {
                 let stdout = std::io::stdout().as_fd().try_clone_to_owned().context("cannot write to stdout")?;
@@ -103,7 +107,20 @@ impl Journal {
                 if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
                     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
                 }
-                (Output::append(path)?, Some(Lazy { path: rejected(path), output: None }))
+                let file = match self.file.take() {
+                    Some(file) => file,
+                    None => earlier::create(path)?,
+                };
+                let rejected = rejected(path);
+                file.set_len(self.earlier.whole).map_err(|error| cannot_write(path, &error))?;
+                match std::fs::remove_file(&rejected) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(cannot_write(&rejected, &error)),
+                    _ => {}
+                }
+                // The lock is both handles'.
+                let handle = file.try_clone().map_err(|error| cannot_write(path, &error))?;
+                self.file = Some(file);
+                (Output::new(path, handle)?, Some(Lazy { path: rejected, output: None }))
             }
         };
         Ok(JournalSink { records, rejections, unflushed: Unflushed::default() })
@@ -117,6 +134,9 @@ impl Journal {
         let (from, to) = (rejected(&journal), rejected(&out));
         if from.exists() {
             std::fs::rename(&from, &to).context(format!("cannot rename {}", from.display()))?;
+        } else if to.exists() {
+            // Of the file that this one was written over.
+            std::fs::remove_file(&to).context(format!("cannot remove {}", to.display()))?;
         }
         Ok(())
     }
@@ -145,47 +165,6 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 /// Rejections of `FILE` lie in `FILE.rejected.jsonl`.
 fn rejected(path: &Path) -> PathBuf {
     beside(path, "rejected.jsonl")
-}
-
-/// Reads what an earlier run wrote, cuts off a line that it did not finish, and gives the entries that have records. Rejections are tried again, so
-/// their file starts anew.
-fn cut_back(path: &Path) -> Result<HashSet<(String, String)>> {
-    #[derive(Deserialize)]
-    struct Line {
-        source: SourceRef,
-    }
-    let rejected = rejected(path);
-    if rejected.exists() {
-        std::fs::remove_file(&rejected).context(format!("cannot remove {}", rejected.display()))?;
-    }
-    let mut done = HashSet::new();
-    if !path.exists() {
-        return Ok(done);
-    }
-    let what = || format!("cannot read {}", path.display());
-    let mut file = OpenOptions::new().read(true).write(true).open(path).context(what())?;
-    let mut reader = BufReader::new(&mut file);
-    let (mut line, mut good) = (Vec::new(), 0u64);
-    loop {
-        line.clear();
-        let read = reader.read_until(b'\n', &mut line).context(what())?;
-        if read == 0 || line.last() != Some(&b'\n') {
-            break;
-        }
-        let Ok(parsed) = serde_json::from_slice::<Line>(&line) else {
-            return Err(Error::config(format!(
-                "{} is not an output of lakelens: what begins at byte {good} is no record; give another name",
-                path.display()
-            )));
-        };
-        good += read as u64;
-        if let SourceRef::Listing { listing, key } = parsed.source {
-            done.insert((listing.to_string(), key));
-        }
-    }
-    file.set_len(good).context(what())?;
-    file.seek(SeekFrom::End(0)).context(what())?;
-    Ok(done)
 }
 
 /// Bytes that are gathered before they are written.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::flow::Position;
+use crate::flow::{Position, SourceRef};
 use crate::sink::conformance::{Destination, What, conforms, deliver, delivery, position_in, record};
 
 struct Folder(TempDir);
@@ -71,7 +71,7 @@ fn entry(offset: i64) -> Delivery {
     deliver(at(offset), true, Outcome::Record(Box::new(record)))
 }
 
-async fn write(journal: &Journal, offsets: std::ops::Range<i64>) {
+async fn write(journal: &mut Journal, offsets: std::ops::Range<i64>) {
     let mut sink = journal.sink().unwrap();
     sink.write(&offsets.map(entry).collect::<Vec<_>>()).await.unwrap();
     sink.flush(Flush::All).await.unwrap();
@@ -85,14 +85,14 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("o.jsonl");
         let out = path.to_str().unwrap();
-        runtime.block_on(write(&Journal::open(out, false, false).unwrap(), 0..count));
+        runtime.block_on(write(&mut Journal::open(out, false, false).unwrap(), 0..count));
         let whole = std::fs::read(&path).unwrap();
         let kept = tear.index(whole.len() + 1);
         std::fs::write(&path, &whole[..kept]).unwrap();
         let lines = whole[..kept].iter().filter(|b| **b == b'\n').count() as i64;
-        let journal = Journal::open(out, true, false).unwrap();
+        let mut journal = Journal::open(out, true, false).unwrap();
         prop_assert_eq!(journal.done().len() as i64, lines);
-        runtime.block_on(write(&journal, lines..count));
+        runtime.block_on(write(&mut journal, lines..count));
         prop_assert_eq!(std::fs::read(&path).unwrap(), whole);
     }
 }
@@ -103,7 +103,7 @@ async fn hours_of_work_are_not_written_over_unasked() {
     for name in ["o.jsonl", "o.parquet"] {
         let path = folder.path().join(name);
         let out = path.to_str().unwrap();
-        write(&Journal::open(out, false, false).unwrap(), 0..2).await;
+        write(&mut Journal::open(out, false, false).unwrap(), 0..2).await;
         for resume in [false, true] {
             let opened = Journal::open(out, resume, false);
             assert_eq!(opened.is_ok(), resume, "{name}");
@@ -141,7 +141,7 @@ async fn a_fifo_takes_records_and_rejections_and_is_neither_refused_nor_removed(
                 text
             }
         });
-        let journal = Journal::open(path.to_str().unwrap(), false, overwrite).unwrap();
+        let mut journal = Journal::open(path.to_str().unwrap(), false, overwrite).unwrap();
         let mut sink = journal.sink().unwrap();
         // More than a pipe holds.
         let mut all: Vec<_> = (0..2000).map(entry).collect();

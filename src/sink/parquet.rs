@@ -54,6 +54,14 @@ impl ParquetSink {
         Ok(Self { name: format!("parquet:{}", config.path), config, place, lanes: HashMap::new() })
     }
 
+    /// Looks whether the bucket, if it is one, is there: better at the start than when the first file is full.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if nothing could ever be written there. A store that is away is waited for later.
+    pub async fn try_bucket(&self) -> Result<()> {
+        self.place.try_bucket().await
+    }
+
     async fn push(&mut self, partition: &Partition, offset: i64, record: &Record) -> Result<()> {
         let kind = FileKind::of(record);
         let span = i64::try_from(self.config.span).unwrap_or(i64::MAX);

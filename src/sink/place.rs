@@ -14,12 +14,16 @@ use tempfile::NamedTempFile;
 
 use super::room::{cannot_write, patiently};
 use crate::error::chain;
-use crate::store::split_s3;
+use crate::store::{Problem, split_s3, try_bucket};
+use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
 
 /// The name, in an object's user metadata and in a Parquet file's own, of the offset that a file ends before.
 const END: &str = "lakelens.end";
 const END_IN_S3: &str = "lakelens-end";
+
+/// Time that a bucket has to answer at the start.
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A folder or a bucket prefix.
 pub enum Place {
@@ -65,14 +69,28 @@ impl Place {
         }
     }
 
-    /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket anywhere.
+    /// An error if the bucket is missing or the credentials are refused. Who may write need not be allowed to list.
+    pub async fn try_bucket(&self) -> Result<()> {
+        let Self::Bucket { client, bucket, .. } = self else { return Ok(()) };
+        match try_bucket(client, bucket, TRY_TIMEOUT).await {
+            Err(Problem { text, advice: Some(advice), denied: false }) => {
+                Err(Error::failed(format!("cannot write to s3://{bucket}: {text}; {advice}")))
+            }
+            Err(Problem { text, advice: None, .. }) => {
+                tracing::warn!("s3://{bucket} does not answer yet: {text}");
+                Ok(())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// A temporary file: in the folder itself, under a name that readers pass over, so that it can be renamed; for a bucket
+    /// anywhere, and readable for nobody else.
     pub async fn temporary(&self) -> Result<NamedTempFile> {
-        let elsewhere = std::env::temp_dir();
-        let folder = match self {
-            Self::Folder(folder) => folder,
-            Self::Bucket { .. } => &elsewhere,
-        };
-        patiently(folder, || tempfile::Builder::new().prefix(".lakelens-").suffix(".tmp").tempfile_in(folder)).await
+        match self {
+            Self::Folder(folder) => patiently(folder, || temporary_in(folder)).await,
+            Self::Bucket { .. } => patiently(&std::env::temp_dir(), NamedTempFile::new).await,
+        }
     }
 
     /// Puts a finished file, which ends before offset `end`, under `name`. Waits for as long as the store is away.

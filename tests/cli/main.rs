@@ -7,6 +7,8 @@ mod bench;
 mod helpers;
 mod outputs;
 mod precision;
+mod refusals;
+mod resume;
 mod stopping;
 mod watchdog;
 

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     layers: bool,
     /// Seconds for each network, shared by all that is measured of it.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 8.0, value_parser = crate::cli::seconds)]
     seconds: f64,
     /// Leave stock tract out.
     #[arg(long)]

@@ -1,6 +1,7 @@
 mod fuzz;
 mod hostile;
 mod schema;
+mod together;
 
 use super::*;
 
