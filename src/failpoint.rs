@@ -47,9 +47,10 @@ pub fn poison(_file: &[u8]) {}
 /// one that nobody asked for, `swap` the embeddings of two. A verifier that does not notice is none.
 #[cfg(feature = "failpoints")]
 pub fn tamper(deliveries: &mut Vec<Delivery>) {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use crate::flow::{AckToken, Outcome, Record, Skip, SourceRef};
+    use crate::flow::{AckToken, Item, Outcome, ParsedItem, Record, Skip, SourceRef};
     static DONE: AtomicBool = AtomicBool::new(false);
 
     let Ok(how) = std::env::var("LAKELENS_BREAK") else { return };
@@ -62,20 +63,23 @@ pub fn tamper(deliveries: &mut Vec<Delivery>) {
     };
     let records: Vec<(usize, Record)> = deliveries.iter().enumerate().filter_map(|(n, d)| Some((n, record_of(d)?))).collect();
     let Some((first, record)) = records.first() else { return };
-    let mut add = |record: Record| {
-        let item = deliveries[*first].item.clone();
+    let item = deliveries[*first].item.clone();
+    let mut add = |item: Arc<Item>, record: Record| {
         let token = AckToken::detached(item.position.partition.clone(), item.position.offset);
         deliveries.insert(*first + 1, Delivery { item, token, outcome: Outcome::Record(Box::new(record)) });
     };
     match how.as_str() {
         "lose" => deliveries[*first].outcome = Outcome::Skipped(Skip::Null),
-        "double" => add(record.clone()),
+        "double" => add(item, record.clone()),
         "invent" => {
-            let mut invented = record.clone();
-            if let SourceRef::Kafka { offset, .. } = &mut invented.source {
-                *offset += 1_000_000;
+            // Under a position of its own, since sinks remember by position what they have encoded.
+            let (mut invented, mut position) = (record.clone(), item.position.clone());
+            position.item += 1000;
+            if let SourceRef::Kafka { item, .. } = &mut invented.source {
+                *item = position.item;
             }
-            add(invented);
+            let item = Item { message: item.message.clone(), position, parsed: ParsedItem::Skip(Skip::Null), last: item.last };
+            add(Arc::new(item), invented);
         }
         "swap" => {
             let Some((second, other)) = records.iter().find(|(_, other)| other.embedding != record.embedding) else { return };

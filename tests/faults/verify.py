@@ -124,7 +124,7 @@ def read(brokers, topic, patience=120):
     import confluent_kafka as ck
 
     def client(level):
-        config = {"bootstrap.servers": brokers, "group.id": f"verify-{uuid.uuid4().hex}", "isolation.level": level}
+        config = {"bootstrap.servers": brokers, "group.id": f"verify-{uuid.uuid4().hex}", "isolation.level": level, "log_level": 0}
         return ck.Consumer({**config, "enable.partition.eof": True, "enable.auto.commit": False, "auto.offset.reset": "error"})
 
     # The end of what may be read is not the partition's end while a transaction is open; asked for so, it is.

@@ -1,0 +1,35 @@
+"""Which faults strike, in which order: drawn from the seed alone, before anything runs."""
+
+import itertools
+import random
+
+from faults import FAULTS
+
+#: How often each fault stands in one deck of the long form. About four minutes a deck.
+WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
+#: Of the faults that may strike together: several of one kind only where they have different victims.
+TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset", "S3 storm", "S3 slow", "S3 reset"]
+COMBINED = 4
+#: The short form: every kind at least twice.
+SHORT = {"kill": 2, "zombie": 2, "sigterm": 2, "rebalance": 4, "broker any": 1, "broker group": 1, "broker transaction": 1}
+
+
+def combination(rng):
+    return rng.sample(TOGETHER, rng.choice([2, 2, 3]))
+
+
+def deck(rng, weights, others, combined):
+    cards = [[name] for name in FAULTS for _ in range(weights.get(name, others))]
+    cards += [combination(rng) for _ in range(combined)]
+    rng.shuffle(cards)
+    return cards
+
+
+def events(seed, short):
+    """Events: seconds to wait before it, and its faults, each with a seed of its own. The short form ends, the long one goes on."""
+    rng = random.Random(seed)
+    rounds = [0] if short else itertools.count()
+    for _ in rounds:
+        cards = deck(rng, SHORT, 2, 2) if short else deck(rng, WEIGHTS, 1, COMBINED)
+        for names in cards:
+            yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]

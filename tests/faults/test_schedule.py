@@ -1,0 +1,28 @@
+"""The schedule is what it says: replayable, and complete."""
+
+import collections
+import itertools
+
+import schedule
+from faults import FAULTS
+
+
+def test_a_seed_gives_the_same_schedule_again():
+    for short in (True, False):
+        first, second = (list(itertools.islice(schedule.events(7, short), 200)) for _ in range(2))
+        assert first == second
+        assert first != list(itertools.islice(schedule.events(8, short), 200))
+
+
+def test_the_short_form_has_every_kind_twice():
+    alone = collections.Counter(faults[0][0] for _, faults in schedule.events(3, True) if len(faults) == 1)
+    several = sum(len(faults) > 1 for _, faults in schedule.events(3, True))
+    brokers = sum(count for name, count in alone.items() if name.startswith("broker"))
+    assert several >= 2 and brokers >= 2
+    assert all(alone[name] >= 2 for name in FAULTS if not name.startswith("broker"))
+
+
+def test_the_long_form_has_every_kind_in_each_deck():
+    deck = sum(schedule.WEIGHTS.get(name, 1) for name in FAULTS) + schedule.COMBINED
+    seen = {faults[0][0] for _, faults in itertools.islice(schedule.events(3, False), deck) if len(faults) == 1}
+    assert seen == set(FAULTS)
