@@ -4,8 +4,12 @@ A fault counts only if work was in flight when it struck: `world.in_flight(worke
 input that is not committed; for brokers and the network, the link must have carried requests within the last second besides.
 """
 
+import os
+import signal
 import time
 
+import lake
+import processes
 import workers
 from pictures_server import Gateway
 
@@ -194,6 +198,32 @@ def pictures(how):
     return fault
 
 
+def poison(kind):
+    def fault(world, rng):
+        """A picture that kills or stops whatever decodes it, among good ones; counts when another fault could move its partition, that is when work is
+        in flight. That it is rejected, and the others are not, is for the verifier to say."""
+        yield from busy_worker(world, rng)
+        in_flight = any(map(world.in_flight, world.fleet.workers))
+        keys = rng.sample(world.stream.references.keys, 2)
+        value = world.stream.references.message([keys[0], lake.poison(kind), keys[1]])
+        partition = rng.randrange(max(world.cluster.partitions(world.topics["input"]), 1))
+        world.stream.references.send(world.cluster, world.topics["input"], [(value, partition)])
+        world.strike(f"poison {kind}", f"to partition {partition}", in_flight)
+        yield rng.uniform(2, 5)
+
+    return fault
+
+
+def helper(world, rng):
+    """The process that decodes is killed from outside, which costs no picture."""
+    worker = yield from busy_worker(world, rng)
+    if worker is None or not (children := processes.children(worker.process.pid)):
+        return world.missed("helper killed")
+    world.strike("helper killed", f"of worker {worker.number}", world.in_flight(worker))
+    os.kill(rng.choice(children), signal.SIGKILL)
+    yield rng.uniform(0.5, 2)
+
+
 FAULTS = {
     "kill": kill,
     **{f"failpoint {name}": failpoint(name) for name in workers.FAILPOINTS},
@@ -205,5 +235,6 @@ FAULTS = {
     "broker transaction": broker("transaction"),
     **{f"network {how}": network(how) for how in ("cut", "delay", "throttle", "reset", "refuse")},
     **{f"S3 {how}": pictures(how) for how in Gateway.MODES},
-    # An image on which the process crashes or hangs belongs here, once the worker finds such an image by itself.
+    **{f"poison {kind}": poison(kind) for kind in lake.POISON},
+    "helper": helper,
 }

@@ -12,16 +12,27 @@ import confluent_kafka as ck
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/real"))
-import pictures  # noqa: E402  the pictures of the other tests
+import pictures  # noqa: E402  those of the tests against one broker
 
 BUCKET = "lake"
 GOOD = 40
 BROKEN = "broken.jpg"
 MISSING = "missing.jpg"
+#: Pictures on which the process that decodes them crashes, hangs, or takes all the memory it gets (`failpoint::poison`), and what they are rejected as.
+POISON = {"abort": "crashed", "memory": "crashed", "hang": "decode_timeout"}
+
+
+def poison(kind):
+    return f"poison-{kind}.jpg"
+
+
+def good():
+    return list(pictures.good(GOOD))
 
 
 def objects():
-    return [*pictures.good(GOOD), (BROKEN, b"no picture")]
+    jpeg = good()[0][1]
+    return [*good(), (BROKEN, b"no picture"), *((poison(kind), jpeg + f"LAKELENS-POISON:{kind}".encode()) for kind in POISON)]
 
 
 def model(binary, folder):
@@ -33,17 +44,19 @@ def table(binary, folder):
     """What is right for each key, as the program says when it is asked for the pictures alone, one after the other and from a folder."""
     plain = folder / "pictures"
     plain.mkdir()
-    good = [(key, body) for key, body in objects() if key != BROKEN]
-    for n, (_, body) in enumerate(good):
+    asked = good()
+    for n, (_, body) in enumerate(asked):
         # A listing goes by the ending; the worker goes by the content.
         (plain / f"{n}.jpg").write_bytes(body)
     out = folder / "table.jsonl"
     subprocess.run([binary, "label", plain, "--model", folder / "tiny", "--out", out, "--batch", "1"], check=True, capture_output=True)
     keys = {BROKEN: {"reason": "unsupported_format"}, MISSING: {"reason": "not_found"}}
+    keys.update({poison(kind): {"reason": reason} for kind, reason in POISON.items()})
+    others = len(keys)
     for record in map(json.loads, out.read_text().splitlines()):
-        top, key = record["labels"][0], good[int(pathlib.Path(record["source"]["key"]).stem)][0]
+        top, key = record["labels"][0], asked[int(pathlib.Path(record["source"]["key"]).stem)][0]
         keys[key] = {"label": top["index"], "score": top["score"], "embedding": record["embedding"]}
-    assert len(keys) == GOOD + 2 and len({tuple(k["embedding"]) for k in keys.values() if "embedding" in k}) == GOOD
+    assert len(keys) == GOOD + others and len({tuple(k["embedding"]) for k in keys.values() if "embedding" in k}) == GOOD
     whole = {"bucket": BUCKET, "keys": keys}
     (folder / "table.json").write_text(json.dumps(whole))
     return whole
@@ -54,21 +67,29 @@ class References:
 
     def __init__(self, seed):
         self.rng, self.sent = random.Random(seed), 0
-        self.keys = [key for key, _ in objects()]
+        self.keys = [key for key, _ in good()] + [BROKEN]
+        # A fault and the stream may both want messages.
+        self.turn = threading.Lock()
 
-    def message(self):
-        items = []
-        for n in range(self.rng.choice([1, 1, 1, 2, 5])):
-            key = MISSING if self.rng.random() < 0.01 else self.rng.choice(self.keys)
-            items.append({"bucket": BUCKET, "key": key, "id": f"{self.sent}-{n}"})
-        self.sent += 1
+    def message(self, keys=None):
+        """Of these keys, or of some that are drawn."""
+        with self.turn:
+            if keys is None:
+                drawn = range(self.rng.choice([1, 1, 1, 2, 5]))
+                keys = [MISSING if self.rng.random() < 0.01 else self.rng.choice(self.keys) for _ in drawn]
+            items = [{"bucket": BUCKET, "key": key, "id": f"{self.sent}-{n}"} for n, key in enumerate(keys)]
+            self.sent += 1
         return json.dumps(items if len(items) > 1 else items[0], ensure_ascii=False).encode()
 
     def produce(self, cluster, topic, count, partitions):
         """So many messages, spread over the partitions; straight to the brokers, and again until they have them."""
+        self.send(cluster, topic, [(self.message(), n % partitions) for n in range(count)])
+
+    @staticmethod
+    def send(cluster, topic, messages):
         producer = ck.Producer({"bootstrap.servers": cluster.direct, "enable.idempotence": True, "linger.ms": 5, "log_level": 0})
-        for n in range(count):
-            producer.produce(topic, value=self.message(), partition=n % partitions)
+        for value, partition in messages:
+            producer.produce(topic, value=value, partition=partition)
         assert producer.flush(120) == 0, f"{topic}: messages could not be produced"
 
 

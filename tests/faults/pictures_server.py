@@ -27,14 +27,14 @@ class Gateway(Listener):
     def __init__(self, loop, port, target, seed):
         self.target, self.rng = target, random.Random(seed)
         self.open = 0
-        self.last = 0.0
+        self.asked = 0.0
         self.struck = 0
         self.mode, self.share = None, 0.0
         super().__init__(loop, port)
 
-    def busy(self):
-        """Whether a picture is being fetched, or was within the last half second."""
-        return self.open > 0 or time.monotonic() - self.last < 0.5
+    def busy(self, since):
+        """Whether a picture was asked for within the last half second, by whoever started at `since`."""
+        return self.asked > since and time.monotonic() - self.asked < 0.5
 
     def fault(self, mode, share):
         self.mode, self.share = mode, share
@@ -52,6 +52,7 @@ class Gateway(Listener):
             while head := await self.head(reader):
                 body = await reader.readexactly(self.length(head))
                 self.open += 1
+                self.asked = time.monotonic()
                 try:
                     await asyncio.sleep(PACE)
                     up_writer.write(head + body)
@@ -59,7 +60,6 @@ class Gateway(Listener):
                         return
                 finally:
                     self.open -= 1
-                    self.last = time.monotonic()
         finally:
             up_writer.close()
 

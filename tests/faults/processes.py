@@ -1,6 +1,8 @@
 """Ports, and child processes that do not outlive the suite, however that ends."""
 
+import contextlib
 import ctypes
+import pathlib
 import random
 import signal
 import socket
@@ -58,3 +60,13 @@ def wait_until(what, condition, patience=60, every=0.2):
         assert time.monotonic() < deadline, f"{what}: not within {patience} s"
         time.sleep(every)
     return value
+
+
+def children(parent):
+    """The processes whose parent this is."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found

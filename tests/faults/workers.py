@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(self, fleet, number, gateway, file):
         self.fleet, self.number, self.gateway, self.file = fleet, number, gateway, file
-        self.process, self.log, self.starts = None, None, 0
+        self.process, self.log, self.starts, self.started = None, None, 0, 0.0
         self.wanted = False
         self.killed = self.frozen = False
         self.failpoint, self.stopping = None, None
@@ -56,6 +56,7 @@ class Worker:
         self.log = self.fleet.folder / f"worker-{self.number}-{self.starts:03}.log"
         more = {"LAKELENS_FAILPOINT": failpoint} if failpoint else {}
         self.process = processes.spawn([self.fleet.binary, "run", self.file], self.log, env=environment(**more))
+        self.started = time.monotonic()
         self.killed = self.frozen = False
         self.failpoint, self.stopping, self.wanted = failpoint, None, True
 
@@ -63,8 +64,8 @@ class Worker:
         return self.process is not None and self.process.poll() is None
 
     def busy(self):
-        """Whether work is in flight here: it fetches pictures now, and there is input that is not committed."""
-        return self.running() and not self.frozen and self.gateway.busy()
+        """Whether this process is fetching pictures now."""
+        return self.running() and not self.frozen and not self.killed and self.gateway.busy(self.started)
 
     def kill(self):
         self.killed = True
