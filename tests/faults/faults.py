@@ -29,6 +29,15 @@ def busy_worker(world, rng):
     return None
 
 
+def flowing(world, links):
+    """Waits until work is in flight, and one of the links carries it; whether that came about in time."""
+    for _ in range(150):
+        if any(map(world.in_flight, world.fleet.workers)) and any(link.recent() > LINK_BUSY_BYTES for link in links):
+            return True
+        yield 0.1
+    return False
+
+
 def kill(world, rng):
     for _ in range(rng.choice([1, 1, 2, 4])):
         worker = yield from busy_worker(world, rng)
@@ -124,15 +133,14 @@ def broker(which):
     def fault(world, rng):
         while not world.cluster.whole():
             yield 0.5
-        yield from busy_worker(world, rng)
         find = {"group": lambda: world.cluster.group_coordinator(world.group), "transaction": world.cluster.transaction_coordinator}
         victim = find[which]() if which in find else rng.choice(world.cluster.brokers)
         if victim is None or not victim.alive():
             return world.missed("broker killed")
-        in_flight = any(map(world.in_flight, world.fleet.workers)) and victim.link.recent() > LINK_BUSY_BYTES
+        in_flight = yield from flowing(world, [victim.link])
         world.strike("broker killed", f"broker {victim.number}" + (f", the {which} coordinator" if which in find else ""), in_flight)
         victim.kill()
-        yield rng.uniform(1, 10)
+        yield rng.uniform(1, 10) * world.pace
         victim.start()
         yield 3
         while not world.cluster.whole():
@@ -144,11 +152,10 @@ def broker(which):
 
 def network(how):
     def fault(world, rng):
-        yield from busy_worker(world, rng)
         brokers = world.cluster.brokers if rng.random() < 0.4 else [rng.choice(world.cluster.brokers)]
         links = [b.link for b in brokers]
-        in_flight = any(map(world.in_flight, world.fleet.workers)) and any(link.recent() > LINK_BUSY_BYTES for link in links)
-        seconds = rng.uniform(2, 9)
+        seconds = rng.uniform(2, 9) * world.pace
+        in_flight = yield from flowing(world, links)
         resets = sum(link.resets for link in links)
         for link in links:
             if how == "cut":
@@ -185,9 +192,12 @@ def pictures(how):
         gateways = world.server.gateways if rng.random() < 0.6 else [w.gateway for w in world.fleet.running()][:1]
         share = rng.choice([0.3, 0.7, 1.0])
         before = sum(g.struck for g in gateways)
+        deadline = time.monotonic() + 5
+        while not any(g.open for g in gateways) and time.monotonic() < deadline:
+            yield 0.01
         for gateway in gateways:
             gateway.fault(how, share)
-        seconds = rng.uniform(2, 7)
+        seconds = rng.uniform(2, 7) * world.pace
         yield seconds
         for gateway in gateways:
             gateway.heal()
@@ -217,7 +227,8 @@ def poison(kind):
 def helper(world, rng):
     """The process that decodes is killed from outside, which costs no picture."""
     worker = yield from busy_worker(world, rng)
-    if worker is None or not (children := processes.children(worker.process.pid)):
+    children = worker and processes.children(worker.process.pid)
+    if not children:
         return world.missed("helper killed")
     world.strike("helper killed", f"of worker {worker.number}", world.in_flight(worker))
     os.kill(rng.choice(children), signal.SIGKILL)

@@ -62,7 +62,7 @@ def storm(stage, options):
     references = lake.References(options.seed)
     fleet = Fleet(stage.binary, stage.folder, stage.cluster, stage.server.gateways, topics, GROUP, stage.model)
     stage.closers.append(fleet.close)
-    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder)
+    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, pace=0.5 if options.short else 1.0)
     stage.closers.append(world.stream.over.set)
     world.run(schedule.events(options.seed, options.short), None if options.short else options.minutes)
     # What a killed worker left open ends with its transaction's timeout; the verifier waits for that.

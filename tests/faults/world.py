@@ -27,10 +27,12 @@ def verify(cluster, topics, folder):
 
 
 class World:
-    def __init__(self, cluster, server, fleet, topics, group, references, folder):
+    def __init__(self, cluster, server, fleet, topics, group, references, folder, pace=1.0):
         self.cluster, self.server, self.fleet, self.topics, self.group, self.folder = cluster, server, fleet, topics, group, folder
         self.stream = Stream(cluster, topics["input"], group, references, backlog=600)
         self.begun = time.monotonic()
+        # How long faults last; the short form has no time for long ones.
+        self.pace = pace
         self.hits, self.idle = collections.Counter(), collections.Counter()
         self.active, self.number = [], itertools.count()
         self.failures = []
@@ -93,7 +95,11 @@ class World:
             self.rest(pause)
             if end is not None and time.monotonic() > end:
                 break
+            hits = sum(self.hits.values())
             self.play(faults)
+            for again in range(2):
+                if sum(self.hits.values()) == hits:
+                    self.play([(name, seed + 1 + again) for name, seed in faults])
         self.say("no more faults; working off what is left")
         self.stream.close()
         if not self.fleet.running():
