@@ -27,7 +27,9 @@ def pipeline(cluster, topics, group, endpoint, model, **more):
         "source": {"kafka": {"brokers": cluster.proxied, "topics": [topics["input"]], "group": group, "properties": properties}},
         "store": {"s3": {"endpoint": endpoint, "region": "us-east-1", "path_style": True}},
         "fetch": {"allow": {"s3": [f"{BUCKET}/*"]}, "concurrency": 6, "timeout": "5s"},
-        "model": {"path": str(model), "threads": 1},
+        # A picture on which a decoder hangs takes four times this, and as often as its partition moves meanwhile.
+        "decode": {"timeout": "2s"},
+        "model": {"path": str(model), "threads": 2},
         "sinks": [{"kafka": {"labels": topics["labels"], "embeddings": topics["embeddings"]}}],
         "dead_letters": {"kafka": topics["dead"]},
         "reject_limit": {"share": 1.0, "of_last": 1000},
