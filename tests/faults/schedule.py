@@ -8,11 +8,16 @@ from faults import FAULTS
 #: How often each fault stands in one deck of the long form. About four minutes a deck.
 WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
 #: Of the faults that may strike together: several of one kind only where they have different victims.
-TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset", "S3 storm", "S3 slow", "S3 reset",
-            "poison abort", "poison hang"]
+TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset", "S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
 COMBINED = 4
-#: The short form: every kind at least twice.
-SHORT = {"kill": 2, "zombie": 2, "sigterm": 2, "rebalance": 4, "broker any": 1, "broker group": 1, "broker transaction": 1}
+#: The short form: every kind at least twice, those that come in several forms once in each.
+SHORT = {"kill": 2, "zombie": 2, "sigterm": 2, "rebalance": 4, "helper": 2}
+#: What the forms of one kind begin with.
+KINDS = ("network", "S3", "poison", "broker", "failpoint", "killed at")
+
+
+def kind(name):
+    return next((word for word in KINDS if name.startswith(word)), name)
 
 
 def combination(rng):
@@ -31,6 +36,6 @@ def events(seed, short):
     rng = random.Random(seed)
     rounds = [0] if short else itertools.count()
     for _ in rounds:
-        cards = deck(rng, SHORT, 2, 2) if short else deck(rng, WEIGHTS, 1, COMBINED)
+        cards = deck(rng, SHORT, 1, 2) if short else deck(rng, WEIGHTS, 1, COMBINED)
         for names in cards:
             yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]

@@ -21,6 +21,8 @@ ABORTED = "a transaction was aborted"
 def pipeline(cluster, topics, group, endpoint, model, **more):
     """A pipeline file with short timeouts. JSON is YAML."""
     properties = {"session.timeout.ms": str(SESSION_SECONDS * 1000), "heartbeat.interval.ms": "500"}
+    # After five minutes, librdkafka's default, a partition that was added would be found too late for this suite.
+    properties["topic.metadata.refresh.interval.ms"] = "5000"
     whole = {
         "version": 1,
         "name": "faults",
