@@ -47,7 +47,8 @@ def breaks(stage, options):
         count = int(re.search(rf"^{word} +(\d+)", table, re.M).group(1)) if how else 0
         caught = code == 0 if how is None else code == 1 and count > 0 and f"broken on purpose: {how}" in text
         good &= caught
-        print(f"program broken by `{how}`: " + ("caught" if how else "right, and called right") + f" ({word}: {count})" if caught else f"NOT CAUGHT: {how}\n{table}", flush=True)
+        said = f"broken by `{how}`: caught, {count} {word}" if how else "not broken: called right"
+        print(f"a program {said}" if caught else f"NOT CAUGHT: {how}\n{table}", flush=True)
     return good
 
 
@@ -95,7 +96,11 @@ def disk_full_with(stage, options, sink):
         said = log.read_text(errors="replace").count("no room for")
         fill(mount / "ballast")
         in_flight = (stage.cluster.lag(name, topics["input"]) or 0) > 0
-        processes.wait_until(f"{name}: the worker to say that the disk is full", lambda: log.read_text(errors="replace").count("no room for") > said or worker.poll() is not None, 30, 0.1)
+
+        def told():
+            return log.read_text(errors="replace").count("no room for") > said or worker.poll() is not None
+
+        processes.wait_until(f"{name}: the worker to say that the disk is full", told, 30, 0.1)
         if worker.poll() is not None:
             break
         struck += in_flight
@@ -138,7 +143,12 @@ def begun_and_killed(stage, options, name):
     file = file_of(stage, name, topics)
     worker = processes.spawn([stage.binary, "run", file], stage.folder / f"{name}-first.log", env=environment())
     stage.closers.append(lambda: processes.stop(worker, 1))
-    processes.wait_until(f"{name}: offsets of both partitions", lambda: all(stage.cluster.committed(name, topics["input"]).get(p, 0) > 0 for p in (0, 1)), 60, 0.05)
+
+    def both_begun():
+        committed = stage.cluster.committed(name, topics["input"])
+        return all(committed.get(p, 0) > 0 for p in (0, 1))
+
+    processes.wait_until(f"{name}: offsets of both partitions", both_begun, 60, 0.05)
     worker.kill()
     worker.wait()
     # Its transaction and its membership end.
@@ -167,7 +177,7 @@ def retention(stage, options, n):
     whole["source"]["kafka"]["on_lost"] = "continue"
     file.write_text(json.dumps(whole))
     run_to_the_end(stage, f"{name}-goes-on", file)
-    return told(stage, f"retention deleted 20 unread messages: {'named' if named else 'NOT NAMED'}", topics, named, {0: committed[0]})
+    return concluded(stage, f"retention deleted 20 unread messages: {'named' if named else 'NOT NAMED'}", topics, named, {0: committed[0]})
 
 
 def offsets_deleted(stage, options, n):
@@ -180,10 +190,10 @@ def offsets_deleted(stage, options, n):
     places = [ck.TopicPartition(topics["input"], p, offset) for p, offset in committed.items()]
     stage.cluster.admin.alter_consumer_group_offsets([ck.ConsumerGroupTopicPartitions(name, places)])[name].result(30)
     run_to_the_end(stage, f"{name}-goes-on", file)
-    return told(stage, f"the group's offsets were deleted: {'named' if named else 'NOT NAMED'}", topics, named, {})
+    return concluded(stage, f"the group's offsets were deleted: {'named' if named else 'NOT NAMED'}", topics, named, {})
 
 
-def told(stage, what, topics, named, gone):
+def concluded(stage, what, topics, named, gone):
     """Judges a scenario: what was deleted was committed before, or is named; everything that is left came out once."""
     asked, found = verify.read_all(stage.cluster.direct, topics)
     there = {a.position for a in asked}

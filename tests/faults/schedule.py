@@ -8,7 +8,8 @@ from faults import FAULTS
 #: How often each fault stands in one deck of the long form. About four minutes a deck.
 WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
 #: Of the faults that may strike together: several of one kind only where they have different victims.
-TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset", "S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
+TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset"]
+TOGETHER += ["S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
 COMBINED = 4
 #: The short form: every kind at least twice, those that come in several forms once in each.
 SHORT = {"kill": 2, "zombie": 2, "sigterm": 2, "rebalance": 4, "helper": 2}

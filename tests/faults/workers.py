@@ -138,7 +138,7 @@ class Fleet:
             self.drained.append(worker.stopping)
             self.ended["drained with code 0"] += 1
         elif code == 1 and (name := next((n for n, words in LEGITIMATE.items() if words in text), None)):
-            self.ended[f"code 1: {name}"] += 1
+            self.ended[f"ended with code 1, {name}"] += 1
         else:
             self.fail(worker, f"ended with {code}")
 

@@ -123,6 +123,6 @@ class World:
         lines = [f"{'fault':<28}{'struck work':>12}{'not counted':>14}"]
         lines += [f"{kind:<28}{self.hits[kind]:>12}{self.idle[kind]:>14}" for kind in sorted({*self.hits, *self.idle})]
         lines.append("")
-        for name, count in [*self.fleet.seen().items(), *((f"workers that {k}" if not k.startswith("code") else f"workers ended with {k}", n) for k, n in self.fleet.ended.items())]:
-            lines.append(f"{name:<48}{count:>6}")
+        lines += [f"{name:<48}{count:>6}" for name, count in self.fleet.seen().items()]
+        lines += [f"{'workers: ' + how:<48}{count:>6}" for how, count in self.fleet.ended.items()]
         return "\n".join(lines)
