@@ -7,7 +7,7 @@ from faults import FAULTS
 
 #: How often each fault stands in one deck of the long form. About four minutes a deck.
 WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
-#: Of the faults that may strike together: several of one kind only where they have different victims.
+#: What may strike together.
 TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset"]
 TOGETHER += ["S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
 COMBINED = 4
@@ -22,7 +22,9 @@ def kind(name):
 
 
 def combination(rng):
-    return rng.sample(TOGETHER, rng.choice([2, 2, 3]))
+    """Of two of one kind the one would heal what the other broke."""
+    names = {kind(name): name for name in rng.sample(TOGETHER, len(TOGETHER))}
+    return list(names.values())[: rng.choice([2, 2, 3])]
 
 
 def deck(rng, weights, others, combined):

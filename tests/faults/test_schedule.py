@@ -28,3 +28,8 @@ def test_the_long_form_has_every_kind_in_each_deck():
     deck = sum(schedule.WEIGHTS.get(name, 1) for name in FAULTS) + schedule.COMBINED
     seen = {faults[0][0] for _, faults in itertools.islice(schedule.events(3, False), deck) if len(faults) == 1}
     assert seen == set(FAULTS)
+
+
+def test_faults_that_strike_together_are_of_different_kinds():
+    for _, faults in itertools.islice(schedule.events(3, False), 300):
+        assert len({schedule.kind(name) for name, _ in faults}) == len(faults)
