@@ -84,14 +84,14 @@ pub enum Start {
     Latest,
 }
 
-/// What to do about lost input.
+/// What to do about input that retention deleted unread, and about a group whose offsets are gone though the outputs hold what it made (exactly-once only).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLost {
     /// Stop with the range that was lost.
     #[default]
     Stop,
-    /// Count it and go on.
+    /// Count it and go on; without offsets, where `start` says.
     Continue,
 }
 

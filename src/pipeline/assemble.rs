@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 
-use super::Parts;
+use super::{Parts, forgotten};
 use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
 use crate::flow::{Partition, Record};
@@ -107,13 +107,19 @@ async fn start(pipeline: &Pipeline, source: &config::Source, client: Option<Clie
 async fn transactions(pipeline: &Pipeline) -> Result<Transactions> {
     let (brokers, properties) = cluster(pipeline);
     let of_sinks = pipeline.sinks.iter().filter_map(|s| s.kafka.as_ref()).flat_map(|k| [&k.labels, &k.embeddings, &k.records]);
-    let mut topics: Vec<String> = of_sinks.flatten().cloned().collect();
+    let records: Vec<String> = of_sinks.flatten().cloned().collect();
+    let mut topics = records.clone();
     if let Some(DeadLetters::To(DeadLetterSink { kafka: Some(topic), .. })) = &pipeline.dead_letters {
         topics.push(topic.clone());
     }
     let group = pipeline.source.all().iter().find_map(|s| s.kafka.as_ref()?.group.as_deref()).unwrap_or(&pipeline.name);
     let id = format!("{group}-{}-{:016x}", pipeline.instance, rand::random::<u64>());
-    Transactions::start(brokers, properties, &topics, &id).await
+    let transactions = Transactions::start(brokers, properties, &topics, &id, group).await?;
+    for source in pipeline.source.all().iter().filter_map(|s| s.kafka.as_ref()) {
+        let own = source.group.as_deref().unwrap_or(&pipeline.name);
+        forgotten::refuse(source, own, group, &records).await?;
+    }
+    Ok(transactions)
 }
 
 async fn sinks(pipeline: &Pipeline, client: Option<&Client>, transactions: Option<&Transactions>) -> Result<Vec<Box<dyn Sink>>> {

@@ -1,6 +1,7 @@
 //! The only wiring: starts the stages, owns the channels between them, and waits for the end.
 
 pub mod assemble;
+mod forgotten;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

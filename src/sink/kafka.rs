@@ -41,6 +41,8 @@ pub enum Which {
 pub type Encode = fn(&Record, Which, config::Encoding) -> Vec<u8>;
 
 const SCHEMA: &str = "lakelens.record.v1";
+/// On records that were committed together with a group's offsets: the group.
+pub(crate) const GROUP_HEADER: &str = "lakelens.group";
 
 /// Records and tombstones on Kafka topics.
 pub struct KafkaSink {
@@ -111,8 +113,9 @@ impl KafkaSink {
         self.topics.iter().map(|(_, which)| (self.encode)(record, *which, self.encoding).into()).collect()
     }
 
-    fn headers(record: &Record) -> Vec<(&'static str, &str)> {
-        vec![("lakelens.space", &*record.space), ("lakelens.schema", SCHEMA)]
+    fn headers<'a>(group: Option<&'a str>, record: &'a Record) -> Vec<(&'static str, &'a str)> {
+        let group = group.map(|group| (GROUP_HEADER, group));
+        [("lakelens.space", &*record.space), ("lakelens.schema", SCHEMA)].into_iter().chain(group).collect()
     }
 
     fn fits(&self, topic: usize, key: &str, value: &[u8], headers: &[(&str, &str)]) -> Result<(), Rejection> {
@@ -132,10 +135,11 @@ impl KafkaSink {
     async fn send(&mut self, delivery: &Delivery) -> Result<()> {
         // Taken out whatever became of the item: another sink may have refused it after our check.
         let cached = self.encoded.remove(&delivery.item.position);
+        let group = self.producer.group();
         let (key, values, headers) = match &delivery.outcome {
             Outcome::Record(record) => {
                 let values = cached.unwrap_or_else(|| self.encode_all(record));
-                (self.key(&record.uri, record.id.as_deref()).to_owned(), Some(values), Self::headers(record))
+                (self.key(&record.uri, record.id.as_deref()).to_owned(), Some(values), Self::headers(group.as_deref(), record))
             }
             Outcome::Tombstone(image) => (self.tombstone_key(image), None, Vec::new()),
             Outcome::Rejected(_) | Outcome::Skipped(_) => return Ok(()),
@@ -164,8 +168,9 @@ impl Sink for KafkaSink {
             Outcome::Record(record) => {
                 let values = self.encode_all(record);
                 let key = self.key(&record.uri, record.id.as_deref());
+                let group = self.producer.group();
                 for (topic, value) in values.iter().enumerate() {
-                    self.fits(topic, key, value, &Self::headers(record))?;
+                    self.fits(topic, key, value, &Self::headers(group.as_deref(), record))?;
                 }
                 self.encoded.insert(delivery.item.position.clone(), values);
                 Ok(())

@@ -11,7 +11,7 @@ use crate::flow::{CommitPoint, Delivery, Outcome, Partition};
 use crate::sink::kafka::Transactions;
 use crate::sink::{Flush, Sink};
 use crate::telemetry::Stats;
-use crate::{Error, Result};
+use crate::{Error, Result, failpoint};
 
 /// What the coordinator asks for, in order.
 pub enum Command {
@@ -114,6 +114,7 @@ async fn obey(
         }
         Command::Write(deliveries, points) => {
             report.wrote = true;
+            failpoint::tamper(deliveries);
             for delivery in deliveries.iter_mut() {
                 if let Some(rejection) = sinks.iter_mut().find_map(|sink| sink.check(delivery).err()) {
                     delivery.outcome = Outcome::Rejected(rejection);

@@ -84,15 +84,17 @@ pub struct Client {
     limits: BTreeMap<String, TopicLimits>,
     own_limit: usize,
     transactional: bool,
+    /// The group whose offsets go into its transactions.
+    group: Option<Arc<str>>,
 }
 
 impl Client {
-    /// A producer for `topics`, which must exist; a transactional one where an id is given. Waits while no broker answers.
+    /// A producer for `topics`, which must exist; a transactional one where an id is given, and the group whose offsets it commits. Waits while no broker answers.
     pub(super) async fn start(
         brokers: &str,
         properties: &BTreeMap<String, String>,
         topics: &[String],
-        transactional_id: Option<&str>,
+        transactional: Option<(&str, &str)>,
     ) -> Result<Self> {
         wait_for_topics(brokers, properties, topics).await?;
         let told = topic_limits(brokers, properties, topics).await?;
@@ -109,9 +111,9 @@ impl Client {
         // The producer's own limit never is the narrower one, and no batch is larger than what the narrowest topic takes.
         defaults.extend([("message.max.bytes", &*largest_text), ("batch.size", &*batch)]);
         let mut fixed = vec![("enable.idempotence", "true"), ("acks", "all")];
-        match transactional_id {
+        match transactional {
             // Below the session timeout: what a dead worker left open is over before its partitions are another's. Messages live no longer.
-            Some(id) => {
+            Some((id, _)) => {
                 defaults.push(("transaction.timeout.ms", "10000"));
                 fixed.push(("transactional.id", id));
             }
@@ -122,7 +124,14 @@ impl Client {
         let own_limit = config.get("message.max.bytes").and_then(|b| b.parse().ok()).unwrap_or(largest);
         let inner = config.create_with_context(SinkContext::default()).map_err(creation_error)?;
         let limits = topics.iter().cloned().zip(told).collect();
-        Ok(Self { inner: Some(inner), brokers: brokers.to_owned(), limits, own_limit, transactional: transactional_id.is_some() })
+        Ok(Self {
+            inner: Some(inner),
+            brokers: brokers.to_owned(),
+            limits,
+            own_limit,
+            transactional: transactional.is_some(),
+            group: transactional.map(|(_, group)| group.into()),
+        })
     }
 
     pub(super) fn inner(&self) -> Result<&Inner> {
@@ -155,6 +164,11 @@ impl Producer {
     /// A share of the producer that all sinks have together; `topics` are among those that it was started with.
     pub(super) fn within(client: Arc<Client>, topics: &[String]) -> Self {
         Self { client, topics: topics.to_vec() }
+    }
+
+    /// The group whose offsets are committed with what is sent.
+    pub(super) fn group(&self) -> Option<Arc<str>> {
+        self.client.group.clone()
     }
 
     fn limits(&self, topic: usize) -> Option<&TopicLimits> {

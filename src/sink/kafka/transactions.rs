@@ -26,12 +26,12 @@ pub struct Transactions {
 
 impl Transactions {
     /// Connects a transactional producer for `topics`, which must exist. Waits while no broker answers. `id` is this worker's alone: two that share one
-    /// would fence each other for ever.
+    /// would fence each other for ever. Records name the `group`.
     ///
     /// # Errors
     /// [`Error::Config`] if a property is refused, [`Error::Failed`] if a topic is missing or the brokers allow no transactions.
-    pub async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String], id: &str) -> Result<Self> {
-        let client = Client::start(brokers, properties, topics, Some(id)).await?;
+    pub async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String], id: &str, group: &str) -> Result<Self> {
+        let client = Client::start(brokers, properties, topics, Some((id, group))).await?;
         let transactions = Self { client: Arc::new(client), members: Vec::new() };
         match transactions.step("preparing transactions", |producer| producer.init_transactions(PATIENCE)).await? {
             End::Committed => Ok(transactions),

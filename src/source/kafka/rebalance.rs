@@ -4,7 +4,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
@@ -16,6 +16,17 @@ use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{SAY_EVERY, lasting, lock};
 use crate::source::Event;
+
+/// How long a partition that the group has given us may be unknown to a broker. One that was just added is, for a moment.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(30);
+
+/// What an error means that will not pass, when it has been asked for so long.
+fn will_not_pass(error: &KafkaError, asked: Duration) -> Option<&'static str> {
+    match error.rdkafka_error_code()? {
+        Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition if asked < UNKNOWN_LIMIT => None,
+        code => lasting(code),
+    }
+}
 
 /// A revocation that waits for the worker, then for the commit of what the worker had done.
 pub(super) struct Leaving {
@@ -82,6 +93,7 @@ impl Poller {
 
     /// The next offset of each partition, and whether it is the first that the group has there. Waits while the brokers are away.
     fn where_to_begin(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, i64, bool)>, End> {
+        let begun = Instant::now();
         let mut said: Option<Instant> = None;
         loop {
             match self.try_where_to_begin(partitions) {
@@ -98,7 +110,7 @@ impl Poller {
                     return Ok(begin);
                 }
                 Err(error) => {
-                    if let Some(what) = error.rdkafka_error_code().and_then(lasting) {
+                    if let Some(what) = will_not_pass(&error, begun.elapsed()) {
                         return Err(End::Failed(Error::failed(format!("the group's offsets cannot be read: {what}"))));
                     }
                     if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
@@ -252,5 +264,19 @@ impl Poller {
             })
             .map_err(|e| Error::failed(format!("no thread for a commit: {e}")))?;
         Ok(Step::Commit(wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_was_just_added_is_waited_for() {
+        let unknown = KafkaError::MetadataFetch(Code::UnknownPartition);
+        assert_eq!(will_not_pass(&unknown, Duration::ZERO), None);
+        assert!(will_not_pass(&unknown, UNKNOWN_LIMIT).is_some());
+        assert!(will_not_pass(&KafkaError::OffsetFetch(Code::GroupAuthorizationFailed), Duration::ZERO).is_some());
+        assert_eq!(will_not_pass(&KafkaError::MetadataFetch(Code::BrokerTransportFailure), UNKNOWN_LIMIT), None);
     }
 }

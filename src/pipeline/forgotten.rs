@@ -1,0 +1,164 @@
+//! Whether a consumer group has lost its offsets. Brokers forget those of a group that was away for `offsets.retention.minutes`, or an operator deletes
+//! them; a worker would then take itself for the first one, and label everything again. The outputs remember.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use serde::Deserialize;
+
+use crate::config::{KafkaSource, OnLost};
+use crate::kafka::{Asking, client_config, lasting};
+use crate::sink::kafka::GROUP_HEADER;
+use crate::{Error, Result};
+
+/// Offsets at the end of each output partition that are looked at. Markers of transactions are among them.
+const TAIL: i64 = 50;
+/// Longest time for one answer, and between two messages.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Refuses a group that has not one offset in a topic of its source, while `outputs` (topics of records) hold what it made of that topic. For
+/// exactly-once only: there, records name the pipeline's first group (`named`), and none is in the outputs whose offset was not committed with it. Waits
+/// while the brokers do not answer.
+///
+/// # Errors
+/// [`Error::Failed`] naming both topics, unless `on_lost: continue`; or if the credentials lack a right.
+pub(super) async fn refuse(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> Result<()> {
+    loop {
+        let (asked, of, by, ends) = (source.clone(), group.to_owned(), named.to_owned(), outputs.to_vec());
+        let looked = tokio::task::spawn_blocking(move || look(&asked, &of, &by, &ends)).await.map_err(Error::failed)?;
+        let Some((topic, output)) = (match looked {
+            Ok(found) => found,
+            Err(error) => {
+                if let Some(what) = error.rdkafka_error_code().and_then(lasting) {
+                    return Err(Error::failed(format!("whether group `{group}` was here before cannot be seen: {what} ({error})")));
+                }
+                tracing::warn!("the group's offsets and the ends of the outputs cannot be read yet, waiting: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        }) else {
+            return Ok(());
+        };
+        let what = format!(
+            "group `{group}` has no offsets in topic `{topic}`, but `{output}` holds what it made of it: the offsets expired \
+             (offsets.retention.minutes) or were deleted"
+        );
+        return match source.on_lost {
+            OnLost::Continue => {
+                tracing::warn!("{what}; beginning where `start` says (on_lost: continue)");
+                Ok(())
+            }
+            OnLost::Stop => Err(Error::failed(format!(
+                "{what}. Put the group where it shall go on with kafka-consumer-groups.sh --reset-offsets; to begin where `start` says, and have what is \
+                 there already once more, set `on_lost: continue`"
+            ))),
+        };
+    }
+}
+
+/// A topic in which the group has no offset, and an output that holds what was made of it. Blocks.
+fn look(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> Result<Option<(String, String)>, KafkaError> {
+    let defaults = [("client.id", "lakelens-check")];
+    let fixed =
+        [("group.id", group), ("isolation.level", "read_committed"), ("enable.auto.commit", "false"), ("enable.partition.eof", "true")];
+    // What is wrong with the properties the source itself says better.
+    let Ok(config) = client_config(&source.brokers, &source.properties, &defaults, &fixed) else { return Ok(None) };
+    let asking: BaseConsumer<Asking> = config.create_with_context(Asking::default())?;
+    let mut fresh = BTreeSet::new();
+    for topic in source.topics.iter().chain(&source.records) {
+        if !has_offsets(&asking, topic)? {
+            fresh.insert(topic.as_str());
+        }
+    }
+    for output in outputs.iter().filter(|_| !fresh.is_empty()) {
+        if let Some(topic) = made_by(&asking, named, output, &fresh)? {
+            return Ok(Some((topic.to_owned(), output.clone())));
+        }
+    }
+    Ok(None)
+}
+
+fn partitions(asking: &BaseConsumer<Asking>, topic: &str) -> Result<Vec<i32>, KafkaError> {
+    let metadata = asking.fetch_metadata(Some(topic), PATIENCE)?;
+    Ok(metadata.topics().iter().flat_map(|t| t.partitions().iter().map(rdkafka::metadata::MetadataPartition::id)).collect())
+}
+
+/// Whether the group has an offset in any partition of the topic, which is also so where the topic is missing: that is found elsewhere.
+fn has_offsets(asking: &BaseConsumer<Asking>, topic: &str) -> Result<bool, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions(asking, topic)? {
+        list.add_partition(topic, partition);
+    }
+    if list.count() == 0 {
+        return Ok(true);
+    }
+    let committed = asking.committed_offsets(list, PATIENCE)?;
+    for element in committed.elements() {
+        element.error()?;
+    }
+    Ok(committed.elements().iter().any(|e| matches!(e.offset(), Offset::Offset(_))))
+}
+
+/// The first of `topics` that a record of this group at the end of `output` was made of.
+fn made_by<'a>(
+    asking: &BaseConsumer<Asking>,
+    group: &str,
+    output: &str,
+    topics: &BTreeSet<&'a str>,
+) -> Result<Option<&'a str>, KafkaError> {
+    let (mut list, mut open) = (TopicPartitionList::new(), BTreeSet::new());
+    for partition in partitions(asking, output)? {
+        let (low, high) = asking.fetch_watermarks(output, partition, PATIENCE)?;
+        if low < high {
+            list.add_partition_offset(output, partition, Offset::Offset(low.max(high - TAIL)))?;
+            open.insert(partition);
+        }
+    }
+    asking.assign(&list)?;
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        match asking.poll(Duration::from_millis(500)) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                let source = source_topic(&message, group);
+                if let Some(topic) = topics.iter().find(|topic| source.as_deref() == Some(**topic)) {
+                    return Ok(Some(topic));
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                heard = Instant::now();
+                open.remove(&partition);
+            }
+            Some(Err(error)) if heard.elapsed() > PATIENCE => return Err(error),
+            Some(Err(error)) => tracing::warn!("reading the end of {output}: {error}"),
+            None if heard.elapsed() > PATIENCE => {
+                return Err(KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The topic of the item that a record was made of, if this group made it.
+fn source_topic(message: &BorrowedMessage<'_>, group: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Source {
+        topic: String,
+    }
+    #[derive(Deserialize)]
+    struct OnlySource {
+        source: Source,
+    }
+    let by = message.headers()?.iter().find(|header| header.key == GROUP_HEADER)?;
+    if by.value != Some(group.as_bytes()) {
+        return None;
+    }
+    serde_json::from_slice::<OnlySource>(message.payload()?).ok().map(|record| record.source.topic)
+}

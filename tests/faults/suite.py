@@ -1,0 +1,122 @@
+"""The suite of faults: real brokers, a real S3 server, workers that die in every way, and a verifier that has the last word. See scripts/faults."""
+
+import argparse
+import collections
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import lake
+import links
+import scenarios
+import schedule
+from cluster import Cluster
+from pictures_server import PictureServer
+from workers import Fleet
+from world import World, verify
+
+WORKERS = 4
+PARTITIONS = 4
+GROUP = "lakelens-faults"
+
+
+class Stage:
+    """Everything that runs beside the workers."""
+
+    def __init__(self, binary, seed):
+        self.binary, self.seed = binary, seed
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lakelens-faults-"))
+        self.loop = links.Loop()
+        self.server = self.cluster = None
+        self.closers = []
+
+    def start(self):
+        self.cluster = Cluster(self.folder, self.loop)
+        self.cluster.start()
+        self.server = PictureServer(self.folder, self.loop, WORKERS, self.seed)
+        self.server.upload(lake.BUCKET, lake.objects())
+        self.model = lake.model(self.binary, self.folder)
+        self.table = lake.table(self.binary, self.folder)
+
+    def topics(self, name, partitions=PARTITIONS):
+        """The topics of one pipeline."""
+        return {kind: self.cluster.make_topic(f"{name}-{kind}", partitions) for kind in ("input", "labels", "embeddings", "dead")}
+
+    def close(self):
+        for closer in reversed(self.closers):
+            closer()
+        if self.cluster:
+            self.cluster.close()
+        if self.server:
+            self.server.close()
+        self.loop.close()
+
+
+def storm(stage, options):
+    """The scheduled faults. Whether all was well."""
+    topics = stage.topics("main")
+    references = lake.References(options.seed)
+    fleet = Fleet(stage.binary, stage.folder, stage.cluster, stage.server.gateways, topics, GROUP, stage.model)
+    stage.closers.append(fleet.close)
+    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, pace=0.5 if options.short else 1.0)
+    stage.closers.append(world.stream.over.set)
+    world.run(schedule.events(options.seed, options.short), None if options.short else options.minutes)
+    # What a killed worker left open ends with its transaction's timeout; the verifier waits for that.
+    code, table = verify(stage.cluster, topics, stage.folder)
+    print("\n" + table + "\n" + world.counts(), flush=True)
+    problems = [*world.failures, *fleet.failures]
+    if problems:
+        print(f"\n{len(problems)} workers or waits went wrong:\n" + "\n".join(problems), flush=True)
+    kinds = collections.Counter()
+    for name in {*world.hits, *world.idle}:
+        kinds[schedule.kind(name)] += world.hits[name]
+    short_of = [kind for kind, hits in kinds.items() if hits < 2]
+    if short_of:
+        print(f"struck work less than twice: {', '.join(short_of)}", flush=True)
+    return code == 0 and not problems and not short_of
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30, help="how long faults strike (30)")
+    parser.add_argument("--seed", type=int, default=None, help="draws the schedule; printed, and taken from the clock where not given")
+    parser.add_argument("--short", action="store_true", help="every kind of fault at least twice, in less than ten minutes")
+    parser.add_argument("--only", choices=["breaks", "storm", "disk", "lost"], action="append", help="this part alone")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data though all went well")
+    parser.add_argument("--binary", default=str(lake.ROOT / "target/release/lakelens-faults"))
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = int(time.time()) % 1_000_000
+    print(f"seed {options.seed}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "storm": storm}
+    stage = Stage(options.binary, options.seed)
+    results = {}
+    try:
+        begun = time.monotonic()
+        stage.start()
+        print(f"three brokers and an S3 server are up after {time.monotonic() - begun:.0f} s; logs in {stage.folder}", flush=True)
+        for name, part in parts.items():
+            if not options.only or name in options.only:
+                begun = time.monotonic()
+                results[name] = part(stage, options)
+                print(f"-- {name}: {'good' if results[name] else 'BROKEN'}, {time.monotonic() - begun:.0f} s\n", flush=True)
+    finally:
+        stage.close()
+        good = bool(results) and all(results.values())
+        if good and not options.keep:
+            shutil.rmtree(stage.folder, ignore_errors=True)
+        else:
+            print(f"logs and data are kept in {stage.folder}; the seed was {options.seed}", flush=True)
+    sys.stdout.flush()
+    os._exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    random.seed()
+    main()
