@@ -22,7 +22,6 @@ name: hostile
 source: { listing: { path: files } }
 model: { path: model, threads: 2 }
 fetch: { give_up: 10s }
-decode: { timeout: 5s }
 output: { embeddings: false }
 sinks: [jsonl: { path: out }]
 dead_letters: { jsonl: out }
