@@ -162,6 +162,8 @@ def network(how):
                 link.cut = True
             elif how == "delay":
                 link.delay = rng.uniform(0.1, 0.6)
+            elif how == "mute":
+                link.mute = True
             elif how == "throttle":
                 link.rate = rng.choice([2_000, 10_000, 40_000])
             elif how == "reset":
@@ -179,6 +181,9 @@ def network(how):
         world.strike(f"network {how}", f"{where}, {seconds:.1f} s", in_flight)
         yield seconds
         for link in links:
+            if how == "mute":
+                # The brokers have done what was asked of them, and nobody hears of it.
+                link.reset()
             link.heal()
         yield rng.uniform(0.5, 2)
 
@@ -244,7 +249,7 @@ FAULTS = {
     "broker any": broker("any"),
     "broker group": broker("group"),
     "broker transaction": broker("transaction"),
-    **{f"network {how}": network(how) for how in ("cut", "delay", "throttle", "reset", "refuse")},
+    **{f"network {how}": network(how) for how in ("cut", "mute", "delay", "throttle", "reset", "refuse")},
     **{f"S3 {how}": pictures(how) for how in Gateway.MODES},
     **{f"poison {kind}": poison(kind) for kind in lake.POISON},
     "helper": helper,
