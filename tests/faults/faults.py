@@ -179,11 +179,13 @@ def network(how):
             in_flight = in_flight and sum(link.resets for link in links) > resets
             seconds = 1
         world.strike(f"network {how}", f"{where}, {seconds:.1f} s", in_flight)
+        if how == "mute":
+            # The brokers do what they are asked, and nobody hears of it until they are back.
+            yield 0.5
+            for link in links:
+                link.refuse()
         yield seconds
         for link in links:
-            if how == "mute":
-                # The brokers have done what was asked of them, and nobody hears of it.
-                link.reset()
             link.heal()
         yield rng.uniform(0.5, 2)
 
