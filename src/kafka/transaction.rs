@@ -57,6 +57,14 @@ pub(crate) fn call<C: ProducerContext + 'static>(
     }
 }
 
+/// Waits until the brokers have taken every message of the transaction, or the message has timed out. To be called before anything that can end in an abort:
+/// librdkafka (2.12, `rd_kafka_toppar_purge_queues`) then purges what waits to be sent again after a lost connection, and gives its sequence numbers to
+/// the next transaction. A broker that had taken it all the same takes those for repetitions, says yes, and drops them. (After a timeout librdkafka
+/// begins a new epoch, as it should.)
+pub(crate) fn delivered<C: ProducerContext + 'static>(client: &ThreadedProducer<C>) -> KafkaResult<()> {
+    client.flush(PATIENCE)
+}
+
 /// A member of a consumer group, as the transactions see it that commit its offsets.
 pub trait Member: Send + Sync {
     /// Whether this assignment of the partition is still this worker's.

@@ -81,6 +81,7 @@ impl Transfer {
                 return Err(Error::failed(format!("cannot write to the topic `{}`: {error}; nothing of this batch was sent", self.to)));
             }
         }
+        self.call("sending letters", transaction::delivered)?;
         if let aborted @ End::Aborted(_) =
             self.call("committing positions", |client| client.send_offsets_to_transaction(positions, group, PATIENCE))?
         {

@@ -162,6 +162,8 @@ def network(how):
                 link.cut = True
             elif how == "delay":
                 link.delay = rng.uniform(0.1, 0.6)
+            elif how == "mute":
+                link.mute = True
             elif how == "throttle":
                 link.rate = rng.choice([2_000, 10_000, 40_000])
             elif how == "reset":
@@ -177,6 +179,11 @@ def network(how):
             in_flight = in_flight and sum(link.resets for link in links) > resets
             seconds = 1
         world.strike(f"network {how}", f"{where}, {seconds:.1f} s", in_flight)
+        if how == "mute":
+            # The brokers do what they are asked, and nobody hears of it until they are back.
+            yield 0.5
+            for link in links:
+                link.refuse()
         yield seconds
         for link in links:
             link.heal()
@@ -244,7 +251,7 @@ FAULTS = {
     "broker any": broker("any"),
     "broker group": broker("group"),
     "broker transaction": broker("transaction"),
-    **{f"network {how}": network(how) for how in ("cut", "delay", "throttle", "reset", "refuse")},
+    **{f"network {how}": network(how) for how in ("cut", "mute", "delay", "throttle", "reset", "refuse")},
     **{f"S3 {how}": pictures(how) for how in Gateway.MODES},
     **{f"poison {kind}": poison(kind) for kind in lake.POISON},
     "helper": helper,

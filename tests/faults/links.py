@@ -82,8 +82,8 @@ class Listener:
 
 
 class Link(Listener):
-    """Forwards to `target`. `cut` holds everything back, as an unplugged cable does; `delay` in seconds, `rate` in bytes a second; `reset_after` resets
-    after so many more bytes from the client, which is amid a request."""
+    """Forwards to `target`. `cut` holds everything back, as an unplugged cable does; `mute` holds back the answers only; `delay` in seconds, `rate` in bytes
+    a second; `reset_after` resets after so many more bytes from the client, which is amid a request."""
 
     def __init__(self, loop, port, target):
         self.target = target
@@ -93,7 +93,7 @@ class Link(Listener):
         super().__init__(loop, port)
 
     def heal_now(self):
-        self.cut, self.delay, self.rate, self.reset_after = False, 0.0, None, None
+        self.cut, self.mute, self.delay, self.rate, self.reset_after = False, False, 0.0, None, None
 
     def heal(self):
         self.heal_now()
@@ -128,7 +128,7 @@ class Link(Listener):
                     await asyncio.sleep(self.delay)
                 if self.rate:
                     await asyncio.sleep(len(data) / self.rate)
-                while self.cut:
+                while self.cut or (self.mute and not upwards):
                     await asyncio.sleep(0.05)
                 if upwards and self.reset_after is not None:
                     self.reset_after -= len(data)

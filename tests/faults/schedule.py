@@ -8,7 +8,7 @@ from faults import FAULTS
 #: How often each fault stands in one deck of the long form. About four minutes a deck.
 WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
 #: What may strike together.
-TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network delay", "network reset"]
+TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network mute", "network reset"]
 TOGETHER += ["S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
 COMBINED = 4
 #: The short form: every kind at least twice, those that come in several forms once in each.
@@ -42,3 +42,10 @@ def events(seed, short):
         cards = deck(rng, SHORT, 1, 2) if short else deck(rng, WEIGHTS, 1, COMBINED)
         for names in cards:
             yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]
+
+
+def only(seed, names):
+    """The same faults together, again and again: to look for one thing."""
+    rng = random.Random(seed)
+    while True:
+        yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]

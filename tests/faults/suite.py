@@ -16,6 +16,7 @@ import links
 import scenarios
 import schedule
 from cluster import Cluster
+from faults import FAULTS
 from pictures_server import PictureServer
 from workers import Fleet
 from world import World, verify
@@ -65,7 +66,8 @@ def storm(stage, options):
     stage.closers.append(fleet.close)
     world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, pace=0.5 if options.short else 1.0)
     stage.closers.append(world.stream.over.set)
-    world.run(schedule.events(options.seed, options.short), None if options.short else options.minutes)
+    events = schedule.only(options.seed, options.together) if options.together else schedule.events(options.seed, options.short)
+    world.run(events, None if options.short else options.minutes)
     # What a killed worker left open ends with its transaction's timeout; the verifier waits for that.
     code, table = verify(stage.cluster, topics, stage.folder)
     print("\n" + table + "\n" + world.counts(), flush=True)
@@ -87,6 +89,7 @@ def main():
     parser.add_argument("--seed", type=int, default=None, help="draws the schedule; printed, and taken from the clock where not given")
     parser.add_argument("--short", action="store_true", help="every kind of fault at least twice, in less than ten minutes")
     parser.add_argument("--only", choices=["breaks", "storm", "disk", "lost"], action="append", help="this part alone")
+    parser.add_argument("--together", nargs="+", choices=FAULTS, help="instead of the schedule these faults together, again and again")
     parser.add_argument("--keep", action="store_true", help="keep logs and data though all went well")
     parser.add_argument("--binary", default=str(lake.ROOT / "target/release/lakelens-faults"))
     options = parser.parse_args()

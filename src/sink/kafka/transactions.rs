@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::flow::CommitPoint;
 use crate::kafka::lasting;
-use crate::kafka::transaction::{End, Member, PATIENCE, call};
+use crate::kafka::transaction::{End, Member, PATIENCE, call, delivered};
 
 /// Between a transaction that was aborted and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +70,7 @@ impl Transactions {
     /// # Errors
     /// [`Error::Failed`] if the producer cannot go on; whether the last transaction took effect is then for its offsets to say.
     pub async fn commit(&self, points: &[CommitPoint]) -> Result<bool> {
+        self.step("sending records", delivered).await?;
         failpoint::pass("txn.sent");
         for (source, member) in self.members.iter().enumerate() {
             let own: Vec<&CommitPoint> = points.iter().filter(|point| point.source == source).collect();
