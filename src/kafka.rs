@@ -140,7 +140,9 @@ impl Logger {
     }
 
     pub(crate) fn line(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        if matches!(level, RDKafkaLogLevel::Debug) {
+        // One set of properties serves consumer and producer; what only the other one knows is no mistake.
+        let of_the_other = facility == "CONFWARN" && text.contains("will be ignored by this");
+        if of_the_other || matches!(level, RDKafkaLogLevel::Debug) {
             tracing::debug!(target: "librdkafka", facility, "{text}");
             return;
         }

@@ -12,7 +12,7 @@ mod serve;
 mod tests;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ use crate::preprocess::{Header, Limits, Pixels};
 use process::{Fault, Process};
 pub use serve::serve;
 
-/// Beyond `decode.timeout`, at which the helper itself gives up if it can.
+/// Beyond `decode.timeout`, at which the helper itself gives up if it can, in either of the two steps: the header, the pixels.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a file is given to a helper.
 const ATTEMPTS: usize = 2;
@@ -95,7 +95,7 @@ impl Decoder {
     /// What [`crate::preprocess::probe`] says; `crashed`, `decode_timeout`.
     pub fn probe(&mut self, file: &[u8]) -> Result<Header, Failure> {
         self.loaded = false;
-        let header = self.attempt(|process, deadline| process.probe(file, deadline))?;
+        let header = self.attempt(|process, limit| process.probe(file, Instant::now() + limit))?;
         self.loaded = true;
         Ok(header)
     }
@@ -107,13 +107,13 @@ impl Decoder {
     pub fn pixels(&mut self, file: &[u8]) -> Result<Pixels, Failure> {
         let mut loaded = std::mem::take(&mut self.loaded);
         let crop = self.settings.preprocess.crop;
-        self.attempt(|process, deadline| {
+        self.attempt(|process, limit| {
             if !std::mem::take(&mut loaded)
-                && let Err(rejection) = process.probe(file, deadline)?
+                && let Err(rejection) = process.probe(file, Instant::now() + limit)?
             {
                 return Ok(Err(rejection));
             }
-            process.decode(crop, deadline)
+            process.decode(crop, Instant::now() + limit)
         })
     }
 
@@ -124,7 +124,7 @@ impl Decoder {
 
     fn attempt<T>(
         &mut self,
-        mut ask: impl FnMut(&mut Process, std::time::Instant) -> Result<std::result::Result<T, Rejection>, Fault>,
+        mut ask: impl FnMut(&mut Process, Duration) -> Result<std::result::Result<T, Rejection>, Fault>,
     ) -> Result<T, Failure> {
         let mut tried = 0;
         loop {
@@ -132,9 +132,7 @@ impl Decoder {
                 Some(process) => process,
                 None => self.start().map_err(Failure::NoHelper)?,
             };
-            // The helper's own limit counts for each step, of which there are two.
-            let deadline = std::time::Instant::now() + self.settings.timeout * 2 + GRACE;
-            match ask(&mut process, deadline) {
+            match ask(&mut process, self.settings.timeout + GRACE) {
                 Ok(answer) => {
                     self.process = Some(process);
                     return answer.map_err(Failure::Rejected);

@@ -3,7 +3,6 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
