@@ -31,6 +31,8 @@ def letters(dead, reasons):
             names = {"lakelens.error.reason": reason, "lakelens.source.offset": str(n), "lakelens.source.item": "0", "lakelens.attempt": "1", "own": f"h{n}"}
             producer.produce(dead, value=f"s3://b/{n}.jpg", key=f"k{n}", headers=list(names.items()))
         if (start // 50) % 8 == 7:
+            # An abort while the transaction's first request is on its way is refused by the broker, for good.
+            producer.flush(30)
             producer.abort_transaction(30)
         else:
             producer.commit_transaction(30)
