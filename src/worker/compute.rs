@@ -227,8 +227,9 @@ impl Shared {
                     match result {
                         Decoded::Ready(ready) => state.tensors.push_back((Instant::now(), *ready)),
                         Decoded::Ended(delivery) => self.send(*delivery),
-                        Decoded::Failed(error) => {
+                        Decoded::Failed(error, body) => {
                             let _ = self.fatal.send(error);
+                            drop(body);
                         }
                         Decoded::NoMemory(waiting) => {
                             state.bodies.push_front(*waiting);

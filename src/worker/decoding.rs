@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::fetch::Body;
-use crate::flow::{Delivery, Envelope, Pool, Reason, Rejection, Reservation, Stage};
+use crate::flow::{Delivery, Envelope, Pool, Reason, Rejection, Stage};
 use crate::preprocess::{self, Header, Limits, Preprocessor};
 use crate::sandbox::{self, Failure, Helper};
 use crate::worker::compute::{FileFacts, Ready};
@@ -19,8 +19,8 @@ pub(super) enum Decoded {
     Ended(Box<Delivery>),
     /// It has to wait until memory comes back.
     NoMemory(Box<Waiting>),
-    /// Nothing can be decoded any more.
-    Failed(Error),
+    /// Nothing can be decoded any more. The error is to be told before what it was to be done with is dropped.
+    Failed(Error, Box<Envelope<Body>>),
 }
 
 /// One thread's means of decoding.
@@ -43,10 +43,15 @@ impl<'a> Decoding<'a> {
         let bytes = body.value.bytes.clone();
         // A helper has a copy of the file.
         let copy = if self.apart.is_some() { bytes.len() } else { 0 };
-        let Some(mut held) = self.memory.try_reserve(copy) else { return Decoded::NoMemory(Box::new(Waiting { body, header })) };
-        let header = match header.map_or_else(|| self.probe(&bytes), Ok) {
-            Ok(header) => header,
-            Err(failure) => return ended(body, failure),
+        let header = match header {
+            Some(header) => header,
+            None => {
+                let Some(_copy) = self.memory.try_reserve(copy) else { return Decoded::NoMemory(Box::new(Waiting { body, header })) };
+                match self.probe(&bytes) {
+                    Ok(header) => header,
+                    Err(failure) => return ended(body, failure),
+                }
+            }
         };
         let needed = copy.saturating_add(header.decode_bytes);
         if needed > self.memory.capacity() {
@@ -61,7 +66,6 @@ impl<'a> Decoding<'a> {
             return ended(body, Failure::Rejected(Rejection::new(Stage::Decode, Reason::TooManyPixels, detail)));
         }
         // All or nothing: two that each held a part would wait for each other.
-        drop(std::mem::replace(&mut held, Reservation::none()));
         let Some(mut memory) = self.memory.try_reserve(needed) else {
             self.apart.as_mut().into_iter().for_each(sandbox::Decoder::forget);
             return Decoded::NoMemory(Box::new(Waiting { body, header: Some(header) }));
@@ -105,7 +109,7 @@ impl<'a> Decoding<'a> {
 fn ended(body: Envelope<Body>, failure: Failure) -> Decoded {
     match failure {
         Failure::Rejected(rejection) => Decoded::Ended(Box::new(body.reject(rejection))),
-        Failure::NoHelper(error) => Decoded::Failed(error),
+        Failure::NoHelper(error) => Decoded::Failed(error, Box::new(body)),
     }
 }
 
