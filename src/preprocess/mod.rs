@@ -44,6 +44,7 @@ use std::time::{Duration, Instant};
 
 use image::ImageFormat;
 use image::metadata::Orientation;
+use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::error::panic_text;
@@ -53,7 +54,7 @@ use reader::Watch;
 pub use tensor::{Pixels, Preprocessor, digest};
 
 /// What an image may cost.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Limits {
     /// Most pixels (width times height).
     pub max_pixels: u64,

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Reason, Rejection, Stage};
 use crate::preprocess::{Header, Limits, Pixels};
@@ -34,10 +33,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What a helper is told at its start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Settings {
-    max_pixels: u64,
-    timeout: Duration,
-    exif: bool,
-    preprocess: config::Preprocess,
+    limits: Limits,
     /// Bytes that it may allocate.
     memory: u64,
 }
@@ -79,13 +75,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that starts its helper so.
     pub fn new(helper: Helper, limits: &Limits) -> Self {
-        let settings = Settings {
-            max_pixels: limits.max_pixels,
-            timeout: limits.timeout,
-            exif: limits.exif,
-            preprocess: limits.preprocess.clone(),
-            memory: helper.memory as u64,
-        };
+        let settings = Settings { limits: limits.clone(), memory: helper.memory as u64 };
         Self { program: helper.program, settings, process: None, loaded: false }
     }
 
@@ -106,7 +96,7 @@ impl Decoder {
     /// What [`crate::preprocess::decode`] says; `crashed`, `decode_timeout`.
     pub fn pixels(&mut self, file: &[u8]) -> Result<Pixels, Failure> {
         let mut loaded = std::mem::take(&mut self.loaded);
-        let crop = self.settings.preprocess.crop;
+        let crop = self.settings.limits.preprocess.crop;
         self.attempt(|process, limit| {
             if !std::mem::take(&mut loaded)
                 && let Err(rejection) = process.probe(file, Instant::now() + limit)?
@@ -132,7 +122,7 @@ impl Decoder {
                 Some(process) => process,
                 None => self.start().map_err(Failure::NoHelper)?,
             };
-            match ask(&mut process, self.settings.timeout + GRACE) {
+            match ask(&mut process, self.settings.limits.timeout + GRACE) {
                 Ok(answer) => {
                     self.process = Some(process);
                     return answer.map_err(Failure::Rejected);
@@ -154,7 +144,7 @@ impl Decoder {
             Fault::Late => Rejection::new(
                 Stage::Decode,
                 Reason::DecodeTimeout,
-                format!("decoding hung beyond {:?} (decode.timeout) and was killed, twice", self.settings.timeout),
+                format!("decoding hung beyond {:?} (decode.timeout) and was killed, twice", self.settings.limits.timeout),
             ),
             Fault::Died(what) => Rejection::new(
                 Stage::Decode,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Settings;
@@ -104,9 +104,13 @@ impl Process {
 
     /// Ends it, and says how it ended.
     pub(super) fn end(mut self) -> String {
-        let Some(mut child) = self.child.take() else { return "no process".into() };
+        self.kill().map_or_else(|error| error.to_string(), |status| status.map_or("no process".into(), |status| status.to_string()))
+    }
+
+    fn kill(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
         let _ = child.kill();
-        child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+        child.wait().map(Some)
     }
 
     fn until(&mut self, deadline: Instant) -> Timed<'_> {
@@ -116,10 +120,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        let _ = self.kill();
     }
 }
 

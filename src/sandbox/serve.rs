@@ -8,7 +8,7 @@ use super::Settings;
 use super::message::{Reply, Request, receive, receive_raw, send};
 use crate::failpoint;
 use crate::flow::Rejection;
-use crate::preprocess::{self, Header, Limits, Preprocessor};
+use crate::preprocess::{self, Header, Preprocessor};
 
 /// Buffer for files that is kept from one to the next.
 const KEEP: usize = 1 << 20;
@@ -30,8 +30,7 @@ pub(super) fn serve_at(mut stream: UnixStream, process: bool) -> io::Result<()> 
     if process {
         confine(&settings);
     }
-    let Settings { max_pixels, timeout, exif, preprocess, .. } = settings;
-    let limits = Limits { max_pixels, timeout, exif, preprocess };
+    let limits = settings.limits;
     let mut preprocessor = Preprocessor::new(limits.preprocess.clone());
     let mut file = Vec::new();
     let mut header: Option<Header> = None;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::message::{Reply, receive, send};
 use super::*;
+use crate::config;
 use crate::preprocess::{self, Preprocessor};
 
 fn limits(timeout: Duration) -> Limits {
