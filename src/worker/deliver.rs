@@ -121,11 +121,11 @@ async fn obey(
                 }
             }
             match transactions {
-                Some(transactions) => write_in_transaction(sinks, transactions, deliveries, points).await?,
+                Some(transactions) => {
+                    write_in_transaction(sinks, transactions, deliveries, points).await?;
+                    report.committed = std::mem::take(points);
+                }
                 None => write(sinks, deliveries).await?,
-            }
-            if transactions.is_some() {
-                report.committed = std::mem::take(points);
             }
             report.written.reserve(deliveries.len());
             for delivery in deliveries.drain(..) {
