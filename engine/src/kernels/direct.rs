@@ -1,5 +1,5 @@
 //! Convolution as matmuls of register tiles, one for each kernel offset, over input rows read where they lie: channels-last, an output pixel's input at one
-//! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros.
+//! kernel offset is a run of consecutive channels, so nothing is gathered first. Offsets outside the image read a row of zeros (for quantised maps, of what stands for zero).
 
 use super::element::Packs;
 use super::elementwise::{Applies, Job, Operand};
@@ -30,6 +30,27 @@ struct Run {
     len: usize,
 }
 
+/// How sums of whole numbers become values of the output, see [`super::ConvInt8`].
+#[derive(Debug, Clone)]
+pub(super) struct Rescale {
+    /// For each output channel, what its sum is multiplied by and what is added then.
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+    /// What the residual is multiplied by.
+    pub residual: f32,
+    /// Bounds of the result, the lower first; infinite where there is none.
+    pub bounds: (f32, f32),
+}
+
+/// [`Rescale`], packed as the bias is.
+#[derive(Debug, Clone)]
+struct Rescaled {
+    scale: Packed,
+    shift: Packed,
+    residual: f32,
+    bounds: (f32, f32),
+}
+
 /// Packed weights for input of `I`, and the order in which they are used.
 #[derive(Debug, Clone)]
 pub(super) struct Direct<I> {
@@ -39,7 +60,12 @@ pub(super) struct Direct<I> {
     weights: Packed,
     /// For each group, whole vectors.
     bias: Packed,
-    zeros: Packed,
+    /// What lies outside the image, as long as the longest run.
+    outside: Packed,
+    /// One value of it.
+    border: I,
+    /// What becomes of sums of whole numbers.
+    rescale: Option<Rescaled>,
     runs: Vec<Run>,
     lens: Vec<u32>,
     /// Words of all runs together.
@@ -77,6 +103,15 @@ impl Pixel {
 impl<I: Packs> Direct<I> {
     /// Packs `weights` (`[out, in / groups, kh, kw]`) and `bias`, whose lengths the caller has checked.
     pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
+        Self::pack(shape, weights, bias, I::default(), None, isa)
+    }
+
+    /// As [`Direct::new`], for whole numbers: `start` are the bits of where sums begin (i32), and `border` is what lies outside the image.
+    pub(super) fn of_whole(shape: ConvShape, weights: &[f32], start: &[f32], border: I, rescale: Rescale, isa: Isa) -> Self {
+        Self::pack(shape, weights, start, border, Some(rescale), isa)
+    }
+
+    fn pack(shape: ConvShape, weights: &[f32], bias: &[f32], border: I, rescale: Option<Rescale>, isa: Isa) -> Self {
         let [kh, kw] = shape.kernel;
         let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
         let copied = shape.groups == 1 && shape.dilation[1] == 1 && kw > 1 && group_in <= FEW_CHANNELS;
@@ -129,19 +164,31 @@ impl<I: Packs> Direct<I> {
                 }
             }
         });
-        let bias = Packed::new(shape.groups * vectors * lanes, |to| {
-            for (to, bias) in to.chunks_mut(vectors * lanes).zip(bias.chunks(group_out)) {
-                to[..group_out].copy_from_slice(bias);
-            }
+        let by_vector = |values: &[f32]| {
+            Packed::new(shape.groups * vectors * lanes, |to| {
+                for (to, values) in to.chunks_mut(vectors * lanes).zip(values.chunks(group_out)) {
+                    to[..group_out].copy_from_slice(values);
+                }
+            })
+        };
+        let bias = by_vector(bias);
+        let rescale = rescale.map(|r| Rescaled {
+            scale: by_vector(&r.scale),
+            shift: by_vector(&r.shift),
+            residual: r.residual,
+            bounds: r.bounds,
         });
-        let longest = runs.iter().map(|run| run.len).max().unwrap_or(0);
-        let lens = runs.iter().map(|run| run.len as u32).collect();
-        let zeros = Packed::new(longest, |_| {});
-        Self { shape, isa, weights: packed, bias, zeros, runs, lens, depth, blocks, copied, of: PhantomData }
+        let longest = runs.iter().map(words).max().unwrap_or(0);
+        // A run of the copy may be read to the end of its last word: what follows it lies in the copy, and meets weights of zero.
+        let len = |run: &Run| if copied { words(run) * I::OF_A_WORD } else { run.len };
+        let lens = runs.iter().map(|run| len(run) as u32).collect();
+        let outside = Packed::new(longest, |to| I::of_words_mut(to).fill(border));
+        Self { shape, isa, weights: packed, bias, outside, border, rescale, runs, lens, depth, blocks, copied, of: PhantomData }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
-        (self.weights.len() + self.bias.len()) * 4
+        let of_sums = 1 + 2 * usize::from(self.rescale.is_some());
+        (self.weights.len() + self.bias.len() * of_sums) * 4
     }
 
     /// Height and width of the image with its padding.
@@ -150,10 +197,10 @@ impl<I: Packs> Direct<I> {
         [h + top + bottom, w + left + right]
     }
 
-    /// Words of an image with its padding.
+    /// Words of an image with its padding, and one more for the last run to end in.
     fn copy_words(&self) -> usize {
         let [h, w] = self.padded();
-        if self.copied { (h * w * self.shape.in_channels).div_ceil(I::OF_A_WORD) } else { 0 }
+        if self.copied { (h * w * self.shape.in_channels).div_ceil(I::OF_A_WORD) + 1 } else { 0 }
     }
 
     /// Words of a panel's sums: of all pixels where they are computed in several blocks, else of a tile.
@@ -170,7 +217,7 @@ impl<I: Packs> Direct<I> {
         copy + sums
     }
 
-    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say, and for bf16 that the processor has it.
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say, and for bf16 and u8 that the processor has them.
     pub(super) fn run<O: Packs>(&self, activation: Activation, mut args: ConvArgs<'_, I, O>)
     where
         I: Multiplies<O> + Multiplies<f32>,
@@ -183,14 +230,14 @@ impl<I: Packs> Direct<I> {
         let [padded_h, padded_w] = self.padded();
         let pixels = self.shape.output().iter().product::<usize>();
         let (scratch, rest) = args.scratch.split_at_mut(self.copy_words() + LINE);
-        let scratch = &mut I::of_words_mut(aligned(scratch, self.copy_words()))[..padded_h * padded_w * channels];
-        // The border stays zero from image to image.
-        for (y, line) in scratch.chunks_exact_mut(padded_w * channels).enumerate() {
+        let scratch = I::of_words_mut(aligned(scratch, self.copy_words()));
+        // The border stays what it is from image to image.
+        for (y, line) in scratch.chunks_exact_mut(padded_w * channels).take(padded_h).enumerate() {
             if y < top || y >= top + h {
-                line.fill(I::default());
+                line.fill(self.border);
             } else {
-                line[..left * channels].fill(I::default());
-                line[(left + w) * channels..].fill(I::default());
+                line[..left * channels].fill(self.border);
+                line[(left + w) * channels..].fill(self.border);
             }
         }
         for image in 0..args.images {
@@ -262,7 +309,10 @@ impl<I: Packs> Direct<I> {
         let input = args.input[group * group_in..].as_ptr();
         let bias = self.bias.as_ptr().wrapping_add(first_vector * lanes);
         let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
-        let bounds = activation.bounds();
+        let of_sums = |of: fn(&Rescaled) -> &Packed| self.rescale.as_ref().map_or(std::ptr::null(), |r| of(r).as_ptr().wrapping_add(first_vector * lanes));
+        let (scale, shift) = (of_sums(|r| &r.scale), of_sums(|r| &r.shift));
+        let residual_scale = self.rescale.as_ref().map_or(1.0, |r| r.residual);
+        let bounds = self.rescale.as_ref().map_or(activation.bounds(), |r| Some(r.bounds));
         let output = shape.output();
         let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
         // Where consecutive pixels are consecutive memory, the first panel asks for the input of the tiles that follow: beyond this range, or two further.
@@ -337,15 +387,18 @@ impl<I: Packs> Direct<I> {
                     out,
                     out_pitch: args.output_pitch,
                     columns,
+                    scale,
+                    shift,
                     residual,
                     residual_pitch,
+                    residual_scale,
                     out_ahead: out.wrapping_offset(down * args.output_pitch as isize + right),
                     residual_ahead: if residual.is_null() { out } else { residual.wrapping_offset(down * residual_pitch as isize + right) },
                     bounds: bounds.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
                 };
                 if finished {
                     // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
-                    // checked, or of the zeros, which are as long as the longest run. The panel holds `width` weights for each word. Output and residual
+                    // checked, or of what lies outside, which is as long as the longest run. The panel holds `width` weights for each word. Output and residual
                     // reach `columns` values of `rows` pixels, and so do the sums.
                     unsafe { I::run(self.isa, rows, count, &tile) };
                 } else {
@@ -375,7 +428,7 @@ impl<I: Packs> Direct<I> {
     }
 
     /// Sets, for each run, where the values of a tile's rows lie, given where the window of each begins (down, across, and where that pixel would lie were
-    /// there no padding). Runs that lie in the padding read zeros.
+    /// there no padding). Runs that lie in the padding read what lies outside.
     #[inline(always)]
     fn point(
         &self,
@@ -394,7 +447,7 @@ impl<I: Packs> Direct<I> {
             let step = (ky * w + kx).wrapping_sub(top * w + left).wrapping_mul(pitch).wrapping_add(run.channel);
             for (pointer, (y, x, first)) in pointers.iter_mut().zip(windows) {
                 let (iy, ix) = ((y + ky).wrapping_sub(top), (x + kx).wrapping_sub(left));
-                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.zeros.as_ptr().cast() };
+                *pointer = if inside || (iy < h && ix < w) { first.wrapping_add(step) } else { self.outside.as_ptr().cast() };
             }
         }
     }

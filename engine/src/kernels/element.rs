@@ -1,4 +1,4 @@
-//! What maps are made of: f32, or bf16, which is kept so and computed with in f32.
+//! What maps are made of: f32; bf16, which is kept so and computed with in f32; or whole numbers from 0 to 255, which a map is quantised to.
 
 use super::simd::Simd;
 
@@ -6,6 +6,12 @@ use super::simd::Simd;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Bf16(u16);
+
+/// A whole number from 0 to 255, to which a map is quantised. Here it is that number and no more: what it stands for ([`super::Quantized`]) is the business
+/// of whoever reads it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct U8(u8);
 
 /// A number that is kept as `Self` and computed with as f32.
 pub trait Number: Copy + Default + From<f32> + Into<f32> + Send + Sync + 'static {
@@ -35,6 +41,30 @@ impl Number for Bf16 {
     }
 }
 
+impl Number for U8 {
+    fn of_words(words: &[f32]) -> &[Self] {
+        // SAFETY: four numbers are as large as a word, and any bits are a number.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), 4 * words.len()) }
+    }
+    fn of_words_mut(words: &mut [f32]) -> &mut [Self] {
+        // SAFETY: as above, borrowed from nobody else; and any bits are a word.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 4 * words.len()) }
+    }
+}
+
+/// The nearest, of two as near the even one, and of what lies beyond the last one. What is not a number becomes 0.
+impl From<f32> for U8 {
+    fn from(x: f32) -> Self {
+        Self(x.round_ties_even() as u8)
+    }
+}
+
+impl From<U8> for f32 {
+    fn from(x: U8) -> f32 {
+        x.0.into()
+    }
+}
+
 /// The nearest; of two as near the even one. What is not a number stays so.
 impl From<f32> for Bf16 {
     fn from(x: f32) -> Self {
@@ -61,7 +91,7 @@ impl Bf16 {
 pub trait Packs: Number {
     /// Of them in a word.
     const OF_A_WORD: usize;
-    /// A word of the `n`-th weight and those that follow.
+    /// A word of the `n`-th weight and those that follow, as they are multiplied with such numbers: for [`U8`] whole ones from -128 to 127.
     fn word(n: usize, weight: impl Fn(usize) -> f32) -> f32;
     /// What sums may be kept in until they are finished, if that is the output itself.
     fn as_sums(output: *mut Self) -> Option<*mut f32>;
@@ -87,6 +117,16 @@ impl Packs for Bf16 {
     }
 }
 
+impl Packs for U8 {
+    const OF_A_WORD: usize = 4;
+    fn word(n: usize, weight: impl Fn(usize) -> f32) -> f32 {
+        f32::from_bits(u32::from_le_bytes(std::array::from_fn(|i| weight(n + i) as i8 as u8)))
+    }
+    fn as_sums(_: *mut Self) -> Option<*mut f32> {
+        None
+    }
+}
+
 /// Numbers as vectors of f32.
 ///
 /// # Safety
@@ -103,6 +143,25 @@ pub(super) trait Element<S: Simd>: Number {
         unsafe {
             Self::store(to, first);
             Self::store(to.add(S::LANES), second);
+        }
+    }
+    /// Several vectors, one behind the other, of which the last has `tail` values. For [`U8`] values must lie within i32.
+    #[inline(always)]
+    unsafe fn store_row<const N: usize>(to: *mut Self, row: &[S::V; N], tail: usize) {
+        let whole = if tail == S::LANES { N } else { N - 1 };
+        // SAFETY: the caller's promise.
+        unsafe {
+            for v in (0..N).step_by(2) {
+                let to = to.add(v * S::LANES);
+                if v + 1 < whole {
+                    Self::store_two(to, row[v], row[v + 1]);
+                    continue;
+                }
+                for (u, value) in row[v..N.min(v + 2)].iter().enumerate() {
+                    let to = to.add(u * S::LANES);
+                    if v + u < whole { Self::store(to, *value) } else { Self::store_part(to, *value, tail) }
+                }
+            }
         }
     }
     /// `sum` and what lies at `from`.
@@ -136,7 +195,7 @@ impl<S: Simd> Element<S> for f32 {
     }
 }
 
-/// Numbers that are multiplied a word of 32 bits at a time: one of f32, or two neighbours of bf16, of which both products are added.
+/// Numbers that are multiplied a word of 32 bits at a time: one of f32, two neighbours of bf16 or four of [`U8`], of which all products are added.
 ///
 /// # Safety
 /// As for [`Simd`].
@@ -145,10 +204,17 @@ pub(super) trait Factor<S: Simd>: Element<S> {
     const OF_A_WORD: usize;
     /// The word at `from` in each lane.
     unsafe fn splat(from: *const Self) -> S::V;
-    /// The number at `from` in each lane, and zeros for what else its word holds.
-    unsafe fn splat_last(from: *const Self) -> S::V;
+    /// The `count` numbers at `from` (less than a word of them) in each lane, and zeros for what else their word holds.
+    unsafe fn splat_last(from: *const Self, count: usize) -> S::V;
     /// Adds the products of two words of each lane.
     unsafe fn multiply_add(a: S::V, b: S::V, sum: S::V) -> S::V;
+    /// Whether sums are whole numbers (i32 in each lane), for [`Factor::whole`] to turn into f32.
+    const WHOLE: bool = false;
+    /// Sums as f32.
+    #[inline(always)]
+    unsafe fn whole(sum: S::V) -> S::V {
+        sum
+    }
 }
 
 impl<S: Simd> Factor<S> for f32 {
@@ -159,7 +225,7 @@ impl<S: Simd> Factor<S> for f32 {
         unsafe { S::splat(*from) }
     }
     #[inline(always)]
-    unsafe fn splat_last(from: *const Self) -> S::V {
+    unsafe fn splat_last(from: *const Self, _: usize) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { S::splat(*from) }
     }
@@ -170,13 +236,13 @@ impl<S: Simd> Factor<S> for f32 {
     }
 }
 
-/// With AVX-512 and its bf16 instructions, which round denormals to zero.
+/// With AVX-512, its bf16 instructions (which round denormals to zero) for bf16, and VNNI for [`U8`].
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
     use super::super::simd::{Avx512, mask16};
-    use super::{Bf16, Element, Factor};
+    use super::{Bf16, Element, Factor, U8};
 
     #[inline(always)]
     unsafe fn widen(bits: __m256i) -> __m512 {
@@ -241,7 +307,7 @@ mod x86 {
             unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
         }
         #[inline(always)]
-        unsafe fn splat_last(from: *const Self) -> __m512 {
+        unsafe fn splat_last(from: *const Self, _: usize) -> __m512 {
             // SAFETY: the caller's promise; the upper half of each lane stays zero.
             unsafe { _mm512_castsi512_ps(_mm512_maskz_broadcastw_epi16(0x5555_5555, _mm_loadu_si16(from.cast()))) }
         }
@@ -249,6 +315,84 @@ mod x86 {
         unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
             // SAFETY: arithmetic on values.
             unsafe { _mm512_dpbf16_ps(sum, pairs(a), pairs(b)) }
+        }
+    }
+
+    /// 16 bytes of the nearest whole numbers.
+    #[inline(always)]
+    unsafe fn bytes(v: __m512) -> __m128i {
+        // SAFETY: arithmetic on values. What lies beyond i32 would turn its sign; of what is no number, the bound comes second, so it stays so and becomes 0.
+        unsafe {
+            let whole = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(255.0), v));
+            _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, _mm512_setzero_si512()))
+        }
+    }
+
+    impl Element<Avx512> for U8 {
+        #[inline(always)]
+        unsafe fn load(from: *const Self) -> __m512 {
+            // SAFETY: the caller's promise, here and below.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const Self, count: usize) -> __m512 {
+            // SAFETY: the mask leaves only the first `count` lanes.
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask16(count), from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut Self, v: __m512) {
+            // SAFETY: the caller's promise.
+            unsafe { _mm_storeu_si128(to.cast(), bytes(v)) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut Self, v: __m512, count: usize) {
+            // SAFETY: the mask leaves only the first `count` lanes.
+            unsafe { _mm_mask_storeu_epi8(to.cast(), mask16(count), bytes(v)) }
+        }
+        /// Packed together with saturation, in fewer instructions than one vector after the other.
+        #[inline(always)]
+        unsafe fn store_row<const N: usize>(to: *mut Self, row: &[__m512; N], tail: usize) {
+            const { assert!(N <= 4, "a tile has at most four vectors") };
+            // SAFETY: arithmetic on values; the mask leaves only the values that there are.
+            unsafe {
+                let whole = |v: usize| if v < N { _mm512_cvtps_epi32(row[v]) } else { _mm512_setzero_si512() };
+                let first = _mm512_packs_epi32(whole(0), whole(1));
+                let packed = _mm512_packus_epi16(first, if N > 2 { _mm512_packs_epi32(whole(2), whole(3)) } else { first });
+                // Packing works within quarters of a vector: four values `q` of vector `v` come to stand at place `4 * q + v`.
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let packed = _mm512_permutexvar_epi32(order, packed);
+                let count = (N - 1) * 16 + tail;
+                if count == 64 {
+                    _mm512_storeu_si512(to.cast(), packed);
+                } else {
+                    _mm512_mask_storeu_epi8(to.cast(), (1u64 << count) - 1, packed);
+                }
+            }
+        }
+    }
+
+    impl Factor<Avx512> for U8 {
+        const OF_A_WORD: usize = 4;
+        #[inline(always)]
+        unsafe fn splat(from: *const Self) -> __m512 {
+            // SAFETY: the caller's promise; the four numbers need not be aligned as a word is.
+            unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(from.cast::<i32>().read_unaligned())) }
+        }
+        #[inline(always)]
+        unsafe fn splat_last(from: *const Self, count: usize) -> __m512 {
+            // SAFETY: the mask leaves only the first `count` bytes.
+            unsafe { _mm512_castsi512_ps(_mm512_broadcastd_epi32(_mm_maskz_loadu_epi8(mask16(count), from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(a: __m512, b: __m512, sum: __m512) -> __m512 {
+            // SAFETY: arithmetic on values.
+            unsafe { _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(a), _mm512_castps_si512(b))) }
+        }
+        const WHOLE: bool = true;
+        #[inline(always)]
+        unsafe fn whole(sum: __m512) -> __m512 {
+            // SAFETY: arithmetic on values.
+            unsafe { _mm512_cvtepi32_ps(_mm512_castps_si512(sum)) }
         }
     }
 }

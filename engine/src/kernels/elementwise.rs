@@ -2,8 +2,8 @@
 
 use super::activation::apply;
 use super::conv::check;
-use super::element::{Bf16, Element, Number};
-use super::isa::{for_each_isa, has_bf16, with_bf16};
+use super::element::{Bf16, Element, Number, U8};
+use super::isa::{for_each_isa, has_bf16, has_int8, with_bf16, with_int8};
 use super::simd::Simd;
 use super::{Activation, Isa};
 
@@ -178,9 +178,7 @@ for_each_isa! {
 /// Of [`Applies::apply`]: as for [`job`]; `isa` is one that the processor has, and the types are [`Applies::present`].
 pub trait Applies<O>: Number {
     /// Whether the processor has the instructions for these types.
-    fn present() -> bool {
-        has_bf16()
-    }
+    fn present() -> bool;
     #[doc(hidden)]
     unsafe fn apply(isa: Isa, j: &Job<Self, O>);
 }
@@ -196,13 +194,16 @@ impl Applies<f32> for f32 {
 }
 
 macro_rules! applies {
-    ($($name:ident: $i:ty => $o:ty;)*) => {
-        $(with_bf16! {
+    ($with:ident, $has:ident; $($name:ident: $i:ty => $o:ty;)*) => {
+        $($with! {
             /// See [`job`].
             unsafe fn $name(j: &Job<$i, $o>) => job::<$i, $o>
         }
 
         impl Applies<$o> for $i {
+            fn present() -> bool {
+                $has()
+            }
             unsafe fn apply(_: Isa, j: &Job<Self, $o>) {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { $name(j) }
@@ -212,7 +213,14 @@ macro_rules! applies {
 }
 
 applies! {
+    with_bf16, has_bf16;
     apply_of_bf16: Bf16 => Bf16;
     apply_from_bf16: Bf16 => f32;
     apply_to_bf16: f32 => Bf16;
+}
+
+applies! {
+    with_int8, has_int8;
+    apply_from_u8: U8 => f32;
+    apply_to_u8: f32 => U8;
 }

@@ -99,15 +99,12 @@ macro_rules! for_each_isa {
 }
 pub(super) use for_each_isa;
 
-/// As [`for_each_isa`], for types that need AVX-512 with its bf16 instructions.
-///
-/// # Safety
-/// Of the function that it defines: [`has_bf16`], and what `$body` asks for holds.
-macro_rules! with_bf16 {
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident $(<$(const $c:ident: $ct:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) => $body:ident ::<$($t:ty),+>) => {
+/// As [`for_each_isa`], for types that need AVX-512 with more of its instructions.
+macro_rules! with_features {
+    ($features:literal: $(#[$doc:meta])* $vis:vis unsafe fn $name:ident $(<$(const $c:ident: $ct:ty),+>)? ($($arg:ident: $ty:ty),* $(,)?) => $body:ident ::<$($t:ty),+>) => {
         $(#[$doc])*
         #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+        #[target_feature(enable = $features)]
         $vis unsafe fn $name $(<$(const $c: $ct),+>)? ($($arg: $ty),*) {
             // SAFETY: the caller's promise, passed on.
             unsafe { $body::<$crate::kernels::simd::Avx512, $($t),+ $($(, $c)+)?>($($arg),*) }
@@ -119,7 +116,33 @@ macro_rules! with_bf16 {
         }
     };
 }
+pub(super) use with_features;
+
+/// As [`for_each_isa`], for types that need AVX-512 with its bf16 instructions.
+///
+/// # Safety
+/// Of the function that it defines: [`has_bf16`], and what `$body` asks for holds.
+macro_rules! with_bf16 {
+    ($($function:tt)*) => { $crate::kernels::isa::with_features! { "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma": $($function)* } };
+}
 pub(super) use with_bf16;
+
+/// As [`for_each_isa`], for types that need AVX-512 with VNNI.
+///
+/// # Safety
+/// Of the function that it defines: [`has_int8`], and what `$body` asks for holds.
+macro_rules! with_int8 {
+    ($($function:tt)*) => { $crate::kernels::isa::with_features! { "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma": $($function)* } };
+}
+pub(super) use with_int8;
+
+/// Whether this processor multiplies bytes (AVX-512 with VNNI).
+pub fn has_int8() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Isa::best() == Isa::Avx512 && is_x86_feature_detected!("avx512vnni");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 /// Whether this processor multiplies bf16.
 pub fn has_bf16() -> bool {

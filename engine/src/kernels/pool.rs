@@ -1,8 +1,8 @@
 //! Pooling over windows.
 
 use super::conv::check;
-use super::element::{Bf16, Element, Number};
-use super::isa::{for_each_isa, has_bf16, with_bf16};
+use super::element::{Bf16, Element, Number, U8};
+use super::isa::{for_each_isa, has_bf16, has_int8, with_bf16, with_int8};
 use super::simd::Simd;
 use super::{ConvShape, Isa};
 
@@ -196,15 +196,23 @@ with_bf16! {
     unsafe fn reduce_from_bf16(w: &Window<Bf16, f32>) => reduce::<Bf16, f32>
 }
 
+with_int8! {
+    /// See [`reduce`].
+    unsafe fn reduce_of_u8(w: &Window<U8, U8>) => reduce::<U8, U8>
+}
+
+with_int8! {
+    /// See [`reduce`].
+    unsafe fn reduce_from_u8(w: &Window<U8, f32>) => reduce::<U8, f32>
+}
+
 /// Types that are pooled from and to.
 ///
 /// # Safety
 /// Of [`Pools::reduce`]: as for [`reduce`]; `isa` is one that the processor has, and the types are [`Pools::present`].
 pub trait Pools<O>: Number {
     /// Whether the processor has the instructions for these types.
-    fn present() -> bool {
-        has_bf16()
-    }
+    fn present() -> bool;
     #[doc(hidden)]
     unsafe fn reduce(isa: Isa, w: &Window<Self, O>);
 }
@@ -219,16 +227,28 @@ impl Pools<f32> for f32 {
     }
 }
 
-impl Pools<Bf16> for Bf16 {
-    unsafe fn reduce(_: Isa, w: &Window<Self, Bf16>) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { reduce_of_bf16(w) }
-    }
+macro_rules! pools {
+    ($has:ident; $($name:ident: $i:ty => $o:ty;)*) => {
+        $(impl Pools<$o> for $i {
+            fn present() -> bool {
+                $has()
+            }
+            unsafe fn reduce(_: Isa, w: &Window<Self, $o>) {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { $name(w) }
+            }
+        })*
+    };
 }
 
-impl Pools<f32> for Bf16 {
-    unsafe fn reduce(_: Isa, w: &Window<Self, f32>) {
-        // SAFETY: the caller's promise, passed on.
-        unsafe { reduce_from_bf16(w) }
-    }
+pools! {
+    has_bf16;
+    reduce_of_bf16: Bf16 => Bf16;
+    reduce_from_bf16: Bf16 => f32;
+}
+
+pools! {
+    has_int8;
+    reduce_of_u8: U8 => U8;
+    reduce_from_u8: U8 => f32;
 }

@@ -2,8 +2,8 @@
 //! to which each step adds the outer product of 6 input values and one row of packed weights. Rows of the input are read where they lie.
 
 use super::Isa;
-use super::element::{Bf16, Element, Factor};
-use super::isa::{for_each_isa, with_bf16};
+use super::element::{Bf16, Element, Factor, U8};
+use super::isa::{for_each_isa, with_bf16, with_int8};
 use super::simd::Simd;
 
 /// Most rows of a tile.
@@ -30,9 +30,13 @@ pub struct Tile<'a, I, O> {
     pub out_pitch: usize,
     /// Output channels that exist; the last vector may be part empty.
     pub columns: usize,
-    /// Added at the end, or null.
+    /// For whole sums: what the finished ones are multiplied by, and what is added then, `vectors` whole vectors of each; null leaves them as they are.
+    pub scale: *const f32,
+    pub shift: *const f32,
+    /// Added at the end, or null; with whole sums, times `residual_scale`.
     pub residual: *const O,
     pub residual_pitch: usize,
+    pub residual_scale: f32,
     /// Output and residual of the tile that follows, asked for early; any address.
     pub out_ahead: *const O,
     pub residual_ahead: *const O,
@@ -56,8 +60,11 @@ impl<'a, I, O> Tile<'a, I, O> {
             out: sums,
             out_pitch: sums_pitch,
             columns,
+            scale: std::ptr::null(),
+            shift: std::ptr::null(),
             residual: std::ptr::null(),
             residual_pitch: 0,
+            residual_scale: 1.0,
             out_ahead: sums.wrapping_add(rows * sums_pitch),
             residual_ahead: sums,
             bounds: (f32::NEG_INFINITY, f32::INFINITY),
@@ -113,26 +120,40 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
                 ahead(step);
                 step = (step + 1).min(R * lines - 1);
                 for u in 0..unroll {
-                    multiply::<S, I, R, NV, false>(&mut sums, &rows, k + u, panel.add(u * NV * S::LANES));
+                    multiply::<S, I, R, NV>(&mut sums, &rows, k + u, 0, panel.add(u * NV * S::LANES));
                 }
                 k += unroll;
                 panel = panel.add(unroll * NV * S::LANES);
             }
             while k < words {
-                multiply::<S, I, R, NV, false>(&mut sums, &rows, k, panel);
+                multiply::<S, I, R, NV>(&mut sums, &rows, k, 0, panel);
                 k += 1;
                 panel = panel.add(NV * S::LANES);
             }
             if more > 0 {
-                multiply::<S, I, R, NV, true>(&mut sums, &rows, k, panel);
+                multiply::<S, I, R, NV>(&mut sums, &rows, k, more, panel);
                 panel = panel.add(NV * S::LANES);
             }
         }
+        if I::WHOLE && !t.scale.is_null() {
+            for v in 0..NV {
+                let (scale, shift) = (S::load(t.scale.add(v * S::LANES)), S::load(t.shift.add(v * S::LANES)));
+                for row in &mut sums {
+                    row[v] = S::fma(I::whole(row[v]), scale, shift);
+                }
+            }
+        }
         if !t.residual.is_null() {
+            let scale = S::splat(t.residual_scale);
             for (r, row) in sums.iter_mut().enumerate() {
                 let from = t.residual.add(r * t.residual_pitch);
                 for (v, sum) in row.iter_mut().enumerate() {
                     let from = from.add(v * S::LANES);
+                    if I::WHOLE {
+                        let value = if v + 1 < NV || tail == S::LANES { O::load(from) } else { O::load_part(from, tail) };
+                        *sum = S::fma(value, scale, *sum);
+                        continue;
+                    }
                     *sum = if v + 1 < NV || tail == S::LANES { O::add(from, *sum) } else { S::add(*sum, O::load_part(from, tail)) };
                 }
             }
@@ -150,32 +171,21 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
             }
         }
         for (r, row) in sums.iter().enumerate() {
-            let to = t.out.add(r * t.out_pitch);
-            let whole = if tail == S::LANES { NV } else { NV - 1 };
-            for v in (0..NV).step_by(2) {
-                let to = to.add(v * S::LANES);
-                if v + 1 < whole {
-                    O::store_two(to, row[v], row[v + 1]);
-                    continue;
-                }
-                for (u, sum) in row[v..NV.min(v + 2)].iter().enumerate() {
-                    let to = to.add(u * S::LANES);
-                    if v + u < whole { O::store(to, *sum) } else { O::store_part(to, *sum, tail) }
-                }
-            }
+            O::store_row(t.out.add(r * t.out_pitch), row, tail);
         }
     }
 }
 
-/// Adds the outer product of each row's word `k` and one row of packed weights; the last one of a row where there is less than a word of it.
+/// Adds the outer product of each row's word `k` and one row of packed weights; `more` is not 0 for the last one of a row of which there is only that much.
 ///
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn multiply<S: Simd, I: Factor<S>, const R: usize, const NV: usize, const LAST: bool>(
+unsafe fn multiply<S: Simd, I: Factor<S>, const R: usize, const NV: usize>(
     sums: &mut [[S::V; NV]; R],
     rows: &[*const I; R],
     k: usize,
+    more: usize,
     panel: *const f32,
 ) {
     // SAFETY: the caller's promise.
@@ -186,7 +196,7 @@ unsafe fn multiply<S: Simd, I: Factor<S>, const R: usize, const NV: usize, const
         }
         for (row, sums) in rows.iter().zip(sums) {
             let from = row.add(k * I::OF_A_WORD);
-            let a = if LAST { I::splat_last(from) } else { I::splat(from) };
+            let a = if more > 0 { I::splat_last(from, more) } else { I::splat(from) };
             for (b, sum) in b.iter().zip(sums) {
                 *sum = I::multiply_add(a, *b, *sum);
             }
@@ -234,6 +244,16 @@ with_bf16! {
     unsafe fn tile_from_bf16<const R: usize, const NV: usize>(t: &Tile<'_, Bf16, f32>) => tile::<Bf16, f32>
 }
 
+with_int8! {
+    /// See [`tile`].
+    unsafe fn tile_of_u8<const R: usize, const NV: usize>(t: &Tile<'_, U8, U8>) => tile::<U8, U8>
+}
+
+with_int8! {
+    /// See [`tile`].
+    unsafe fn tile_from_u8<const R: usize, const NV: usize>(t: &Tile<'_, U8, f32>) => tile::<U8, f32>
+}
+
 /// Runs `$f` for a tile's rows and vectors.
 macro_rules! pick {
     ($rows:expr, $vectors:expr, $f:ident $args:tt, $($r:literal)*) => {
@@ -251,7 +271,7 @@ macro_rules! pick {
 ///
 /// # Safety
 /// Of [`Multiplies::run`], which runs a tile of `rows` rows by `vectors` vectors: as for [`tile`]; `isa` is one that the processor has, and `rows` is within
-/// `1..=ROWS` and `vectors` within `1..=`[`most_vectors`]. For bf16 the processor has its instructions.
+/// `1..=ROWS` and `vectors` within `1..=`[`most_vectors`]. For bf16 and u8 the processor has their instructions.
 pub trait Multiplies<O>: Sized {
     #[doc(hidden)]
     unsafe fn run(isa: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, O>);
@@ -276,6 +296,20 @@ impl Multiplies<f32> for Bf16 {
     unsafe fn run(_: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, f32>) {
         // SAFETY: the caller's promise, passed on.
         unsafe { pick!(rows, vectors, tile_from_bf16(t), 1 2 3 4 5 6) }
+    }
+}
+
+impl Multiplies<U8> for U8 {
+    unsafe fn run(_: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, U8>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pick!(rows, vectors, tile_of_u8(t), 1 2 3 4 5 6) }
+    }
+}
+
+impl Multiplies<f32> for U8 {
+    unsafe fn run(_: Isa, rows: usize, vectors: usize, t: &Tile<'_, Self, f32>) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { pick!(rows, vectors, tile_from_u8(t), 1 2 3 4 5 6) }
     }
 }
 

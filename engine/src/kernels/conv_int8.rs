@@ -1,0 +1,145 @@
+//! A convolution over maps that are quantised to bytes: products of u8 and s8 are summed in i32, and each output channel's sum is scaled, rounded and
+//! stored as u8 again, or as f32. See Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference" (2018).
+
+use super::direct::{Direct, Rescale};
+use super::element::{Packs, U8};
+use super::elementwise::Applies;
+use super::tile::Multiplies;
+use super::{Activation, ConvArgs, ConvShape, Isa, has_int8};
+
+/// What the numbers of a quantised map stand for: `q` is `(q - zero) * scale`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantized {
+    /// Distance of two neighbouring values; finite and above 0.
+    pub scale: f32,
+    /// The number that stands for 0.
+    pub zero: u8,
+}
+
+impl Quantized {
+    /// Factor and addend that turn values into numbers.
+    pub fn quantize(self) -> (f32, f32) {
+        (1.0 / self.scale, self.zero.into())
+    }
+
+    /// Factor and addend that turn numbers into values.
+    pub fn dequantize(self) -> (f32, f32) {
+        (self.scale, -f32::from(self.zero) * self.scale)
+    }
+
+    /// The least and the largest value.
+    pub fn range(self) -> (f32, f32) {
+        (-f32::from(self.zero) * self.scale, (255.0 - f32::from(self.zero)) * self.scale)
+    }
+}
+
+/// Weights that are whole multiples, from -128 to 127, of a step of their output channel.
+#[derive(Debug, Clone, Copy)]
+pub struct Stepped<'a> {
+    /// `[out_channels, in_channels / groups, kh, kw]`.
+    pub weights: &'a [f32],
+    /// `[out_channels]`; 0 where all of a channel's weights are.
+    pub steps: &'a [f32],
+    /// `[out_channels]`.
+    pub bias: &'a [f32],
+}
+
+impl Stepped<'_> {
+    /// A weight in steps.
+    fn whole(&self, at: usize) -> f32 {
+        let step = self.steps[at / (self.weights.len() / self.steps.len())];
+        if step == 0.0 { 0.0 } else { (self.weights[at] / step).round_ties_even() }
+    }
+}
+
+/// A convolution over bytes ready to run.
+#[derive(Debug, Clone)]
+pub struct ConvInt8 {
+    shape: ConvShape,
+    direct: Direct<U8>,
+    output: Option<Quantized>,
+}
+
+/// Most products of a sum: 255 times 128 of them lie within i32, with room for where the sum begins.
+const DEEPEST: usize = i32::MAX as usize / (2 * 255 * 128);
+
+impl ConvInt8 {
+    /// Whether sums and output of such a convolution can be computed: an activation must be no more than bounds.
+    pub fn computes(shape: &ConvShape, activation: Activation) -> bool {
+        shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups <= DEEPEST && activation.bounds().is_some()
+    }
+
+    /// Packs a convolution from maps of `input` to `output` (f32 where it is none). A residual is of the output's type, and then of `residual`.
+    ///
+    /// # Panics
+    /// If the processor does not multiply bytes (see [`has_int8`]), the convolution is none that it [computes](Self::computes), and as [`super::Conv::new`].
+    pub fn new(
+        shape: ConvShape,
+        stepped: Stepped<'_>,
+        activation: Activation,
+        input: Quantized,
+        residual: Option<Quantized>,
+        output: Option<Quantized>,
+    ) -> Self {
+        assert!(has_int8(), "the processor does not multiply bytes");
+        shape.assert_fits(stepped.weights, stepped.bias);
+        assert_eq!(stepped.steps.len(), shape.out_channels, "steps are [out_channels]");
+        assert!(Self::computes(&shape, activation), "sums fit i32, and the activation is no more than bounds");
+        let whole: Vec<f32> = (0..stepped.weights.len()).map(|at| stepped.whole(at)).collect();
+        assert!(whole.iter().all(|w| (-128.0..=127.0).contains(w)), "weights are at most 128 steps");
+        let (by, zero) = output.map_or((1.0, 0.0), Quantized::quantize);
+        let (of_residual, shift_of_residual) = residual.map_or((1.0, 0.0), Quantized::dequantize);
+        let (low, high) = activation.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let mut bounds = (low * by + zero, high * by + zero);
+        let taps = whole.len() / shape.out_channels;
+        let (mut start, mut scale, mut shift, mut largest) = (Vec::new(), Vec::new(), Vec::new(), 0.0f32);
+        for ((weights, step), bias) in whole.chunks_exact(taps).zip(stepped.steps).zip(stepped.bias) {
+            // What the input's zero adds to a sum: border pixels hold it, too, so it is the same everywhere.
+            let of_zero = i32::from(input.zero) * weights.iter().map(|w| *w as i32).sum::<i32>();
+            start.push(f32::from_bits(-of_zero as u32));
+            scale.push(input.scale * step * by);
+            shift.push((bias + shift_of_residual) * by + zero);
+            let sum = 255.0 * weights.iter().map(|w| w.abs()).sum::<f32>() * (input.scale * step * by).abs();
+            largest = largest.max(sum + ((bias + shift_of_residual) * by + zero).abs() + 255.0 * of_residual * by);
+        }
+        if output.is_some() {
+            // Storing saturates, so bounds beyond it need not be applied, if no value lies beyond i32.
+            let fits = largest < 2e9;
+            bounds.0 = if bounds.0 <= 0.0 && fits { f32::NEG_INFINITY } else { bounds.0.max(0.0) };
+            bounds.1 = if bounds.1 >= 255.0 && fits { f32::INFINITY } else { bounds.1.min(255.0) };
+        }
+        let rescale = Rescale { scale, shift, residual: of_residual * by, bounds };
+        let border = U8::from(f32::from(input.zero));
+        Self { shape, direct: Direct::of_whole(shape, &whole, &start, border, rescale, Isa::best()), output }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// Words of scratch memory that [`ConvInt8::run`] needs for `images`.
+    pub fn scratch(&self, images: usize) -> usize {
+        self.direct.scratch(images, true)
+    }
+
+    /// Bytes of its packed weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.direct.weight_bytes()
+    }
+
+    /// Computes. Allocates nothing.
+    ///
+    /// # Panics
+    /// If the output is not of the type that was packed for, and as [`super::Conv::run`].
+    pub fn run<O: Packs>(&self, args: ConvArgs<'_, U8, O>)
+    where
+        U8: Multiplies<O>,
+        f32: Applies<O>,
+    {
+        assert_eq!(self.output.is_some(), size_of::<O>() == 1, "the output is of another type");
+        if !args.check(&self.shape) {
+            self.direct.run(Activation::None, args);
+        }
+    }
+}
