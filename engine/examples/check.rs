@@ -1,8 +1,8 @@
-//! Compares the engine with stock tract on ONNX classifiers: `check [--size 224] [--runs 5] [--layers] [--left] [--fixed] [--no-self-test] [--bf16] MODEL.onnx...`
+//! Compares the engine with stock tract on ONNX classifiers: `check [--size 224] [--runs 5] [--layers] [--left] [--fixed] [--no-self-test] [--bf16] [--int8] MODEL.onnx...`
 //!
 //! `--fixed` reads the graph for a batch of one and not of any size.
 //!
-//! `--bf16` computes in that, and asks for a cosine of 0.999 in the place of small differences.
+//! `--bf16` computes in that, and `--int8` what is quantised in bytes; both ask for a cosine of 0.999 in the place of small differences.
 //!
 //! Prints, for each model: nodes taken and left, largest difference of each output over its largest value, whether batches give the same bits as
 //! single images, and the time of an image for both, measured by turns.
@@ -38,6 +38,7 @@ fn main() -> TractResult<()> {
             "--fixed" => flags.fixed = true,
             "--left" => flags.left = true,
             "--bf16" => flags.options.precision = Precision::Bf16,
+            "--int8" => flags.options.precision = Precision::Int8,
             "--no-self-test" => flags.options.self_test = false,
             path => match check(path, &flags) {
                 Ok(fine) => failed |= !fine,
@@ -187,7 +188,11 @@ fn time(stock: &Arc<TypedRunnableModel>, engine: &Arc<TypedRunnableModel>, any_b
     let eight: Vec<Tensor> = (0..8).map(|i| picture(flags.size, i)).collect();
     let eight = tvec!(Tensor::stack_tensors(0, &eight)?.into_tvalue());
     let mut best = [f64::INFINITY; 3];
-    let arithmetic = if flags.options.precision == Precision::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+    let arithmetic = match flags.options.precision {
+        Precision::F32 => Arithmetic::F32,
+        Precision::Bf16 => Arithmetic::Bf16,
+        Precision::Int8 => Arithmetic::Int8,
+    };
     let mut peak = f64::NAN;
     for _ in 0..flags.runs {
         let mut measure = |slot: usize, model: &Arc<TypedRunnableModel>, input: &TVec<TValue>, images: f64| -> TractResult<()> {

@@ -19,8 +19,8 @@ pub(crate) fn choose(graph: &mut Graph, options: &Options) {
     let mut offers = Vec::new();
     for (at, layer) in graph.layers.iter().enumerate() {
         let Kind::Conv(conv) = &layer.kind else { continue };
-        // Winograd's sums and differences need more than the 8 bits of bf16.
-        if layer.inputs.first().is_some_and(|&x| graph.values[x].dtype == Dtype::Bf16) {
+        // Winograd's sums and differences need more than the 8 bits of bf16 or a byte.
+        if layer.inputs.first().is_some_and(|&x| graph.values[x].dtype != Dtype::F32) {
             continue;
         }
         let of = |algorithm| (cost(&conv.shape, algorithm, options.together), weight_bytes(&conv.shape, algorithm));

@@ -7,6 +7,7 @@ use crate::kernels::Activation;
 pub(crate) fn fuse(graph: &mut Graph) {
     while drop_unused(graph)
         || nothing(graph)
+        || quantized(graph)
         || swish(graph)
         || scale(graph)
         || activation(graph)
@@ -40,12 +41,40 @@ fn nothing(graph: &mut Graph) -> bool {
     }
     let same = |l: &Layer| l.kind == Kind::Identity && l.activation == Activation::None;
     let Some(at) = graph.layers.iter().position(same) else { return false };
-    let (from, to) = (graph.layers[at].output, graph.layers[at].inputs[0]);
-    graph.layers.remove(at);
+    rename(graph, at, graph.layers[at].inputs[0]);
+    true
+}
+
+/// Layer `at` goes, and who read what it made reads `to`.
+fn rename(graph: &mut Graph, at: usize, to: ValueId) {
+    let from = graph.layers.remove(at).output;
     for value in graph.layers.iter_mut().flat_map(|l| &mut l.inputs).chain(&mut graph.outputs).filter(|v| **v == from) {
         *value = to;
     }
-    true
+}
+
+/// What is quantised twice in the same way, itself or as the largest of what is, or by two layers.
+fn quantized(graph: &mut Graph) -> bool {
+    let makers = graph.makers();
+    for at in 0..graph.layers.len() {
+        let Kind::Quantize(how) = graph.layers[at].kind else { continue };
+        let x = graph.layers[at].inputs[0];
+        let mut from = x;
+        while let Some(Layer { kind: Kind::MaxPool(_), activation: Activation::None, inputs, .. }) = makers[from].map(|m| &graph.layers[m])
+        {
+            from = inputs[0];
+        }
+        if makers[from].is_some_and(|m| graph.layers[m].kind == Kind::Quantize(how)) {
+            rename(graph, at, x);
+            return true;
+        }
+        let same = |l: &Layer| l.kind == Kind::Quantize(how) && l.inputs == [x];
+        if let Some(first) = graph.layers[..at].iter().find(|l| same(l)).map(|l| l.output) {
+            rename(graph, at, first);
+            return true;
+        }
+    }
+    false
 }
 
 /// `x * sigmoid(x)` and `x * hard_sigmoid(x)`.
@@ -120,6 +149,9 @@ fn scale(graph: &mut Graph) -> bool {
                 for (channel, weights) in conv.weights.chunks_exact_mut(each).enumerate() {
                     weights.iter_mut().for_each(|w| *w *= scale[channel]);
                     conv.bias[channel] = conv.bias[channel] * scale[channel] + shift[channel];
+                    if let Some(step) = conv.steps.get_mut(channel) {
+                        *step *= scale[channel];
+                    }
                 }
             }
             Kind::ScaleShift { scale: first, shift: offset } => {
@@ -144,7 +176,10 @@ fn activation(graph: &mut Graph) -> bool {
         let layer = &graph.layers[at];
         let (Kind::Identity, &[x]) = (&layer.kind, &layer.inputs[..]) else { continue };
         let Some(before) = sole_maker(&makers, &uses, x) else { continue };
-        let can = !matches!(graph.layers[before].kind, Kind::Concat | Kind::Slice(_) | Kind::Shuffle(_) | Kind::Pad(_) | Kind::MaxPool(_));
+        let can = !matches!(
+            graph.layers[before].kind,
+            Kind::Concat | Kind::Slice(_) | Kind::Shuffle(_) | Kind::Pad(_) | Kind::MaxPool(_) | Kind::Quantize(_)
+        );
         let Some(both) = one_after_the_other(graph.layers[before].activation, layer.activation).filter(|_| can) else { continue };
         graph.layers[before].activation = both;
         take_over(graph, before, at);
@@ -195,13 +230,18 @@ fn pad(graph: &mut Graph) -> bool {
     false
 }
 
-/// A sum of two maps joins the later of the convolutions that make them.
+/// A sum of two maps joins the later of the convolutions that make them. If that was to be rounded before the sum, it is not: the sum is the more exact.
 fn residual(graph: &mut Graph) -> bool {
     let (makers, uses) = (graph.makers(), graph.uses());
     for at in 0..graph.layers.len() {
         let (Kind::Add, &[a, b]) = (&graph.layers[at].kind, &graph.layers[at].inputs[..]) else { continue };
         let free = |value: ValueId| {
-            sole_maker(&makers, &uses, value).filter(|&m| {
+            let maker = sole_maker(&makers, &uses, value)?;
+            let maker = match graph.layers[maker].kind {
+                Kind::Quantize(_) => sole_maker(&makers, &uses, graph.layers[maker].inputs[0])?,
+                _ => maker,
+            };
+            Some(maker).filter(|&m| {
                 let layer = &graph.layers[m];
                 matches!(layer.kind, Kind::Conv(_)) && layer.activation == Activation::None && layer.inputs.len() == 1
             })

@@ -1,17 +1,19 @@
 //! The engine's own small graph: layers over channels-last values. Everything is said of *one* image; how many run at once is known only when running.
 
-use crate::kernels::{Activation, Algorithm, ConvShape};
+use crate::kernels::{Activation, Algorithm, ConvShape, Quantized};
 
 /// Place of a [`Value`] in [`Graph::values`].
 pub type ValueId = usize;
 
 /// Type of a value's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Dtype {
     /// 32-bit floating point.
     F32,
     /// The upper half of that.
     Bf16,
+    /// A whole number from 0 to 255, and what it stands for.
+    U8(Quantized),
 }
 
 impl Dtype {
@@ -20,12 +22,18 @@ impl Dtype {
         match self {
             Dtype::F32 => 4,
             Dtype::Bf16 => 2,
+            Dtype::U8(_) => 1,
         }
+    }
+
+    /// What numbers stand for, if the values are some.
+    pub fn quantized(self) -> Option<Quantized> {
+        if let Dtype::U8(quantized) = self { Some(quantized) } else { None }
     }
 }
 
 /// Activations of one image: `[height, width, channels]`. A vector is a map of one pixel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// Name of the node that makes it, for messages.
     pub name: String,
@@ -129,6 +137,8 @@ pub enum Kind {
     Shuffle(usize),
     /// Zeros around the input: top, left, bottom, right.
     Pad([usize; 4]),
+    /// `x` rounded to what a byte can stand for.
+    Quantize(Quantized),
 }
 
 /// A convolution and its constants.
@@ -138,6 +148,8 @@ pub struct ConvLayer {
     pub shape: ConvShape,
     /// `[out_channels, in_channels / groups, kh, kw]`.
     pub weights: Vec<f32>,
+    /// Where weights are quantised, `[out_channels]`: the step of which a channel's weights are whole multiples, from -128 to 127. Empty otherwise.
+    pub steps: Vec<f32>,
     /// `[out_channels]`.
     pub bias: Vec<f32>,
     /// How it is computed.
@@ -147,7 +159,7 @@ pub struct ConvLayer {
 impl ConvLayer {
     /// A convolution multiplied out; whether there is a better way is seen when all are known.
     pub fn new(shape: ConvShape, weights: Vec<f32>, bias: Vec<f32>) -> Self {
-        Self { shape, weights, bias, algorithm: Algorithm::Direct }
+        Self { shape, weights, steps: Vec::new(), bias, algorithm: Algorithm::Direct }
     }
 }
 
@@ -170,6 +182,7 @@ impl Kind {
             Kind::Slice(_) => "slice",
             Kind::Shuffle(_) => "shuffle",
             Kind::Pad(_) => "pad",
+            Kind::Quantize(_) => "quantize",
         }
     }
 }

@@ -1,9 +1,12 @@
-//! What a network computes with. In bf16, maps and the weights of the convolutions over them are bf16, and sums are f32; vectors (maps of one pixel: the
+//! What a network computes with. For int8 see [`quantized`]. In bf16, maps and the weights of the convolutions over them are bf16, and sums are f32; vectors (maps of one pixel: the
 //! embedding, the logits, the factors of a squeeze-and-excitation) and small linear layers between them stay f32, for they are few.
 
 use crate::Error;
 use crate::ir::{Dtype, Graph, Kind, Layer, Value};
-use crate::kernels::{Activation, Bf16, ConvBf16, has_bf16};
+use crate::kernels::{Activation, Bf16, ConvBf16, has_bf16, has_int8};
+
+mod quantized;
+pub(crate) use quantized::ends_in_floats;
 
 /// What a network computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +16,8 @@ pub enum Precision {
     F32,
     /// Maps and weights in bfloat16, sums in f32.
     Bf16,
+    /// What is quantised in the model (pairs of QuantizeLinear and DequantizeLinear, weights included) in bytes, sums in i32; the rest in f32.
+    Int8,
 }
 
 /// Weights from which a linear layer reads its vector rounded to bf16, too: it waits for its weights, and those are half as many bytes.
@@ -23,14 +28,22 @@ pub(crate) fn check(precision: Precision) -> Result<(), Error> {
     if precision == Precision::Bf16 && !has_bf16() {
         return Err(Error::Processor("bf16"));
     }
+    if precision == Precision::Int8 && !has_int8() {
+        return Err(Error::Processor("int8"));
+    }
     Ok(())
 }
 
 /// Gives every value its type, converts vectors where they are wanted in bf16, and rounds the weights.
 pub(crate) fn apply(graph: &mut Graph, precision: Precision) {
-    if precision == Precision::F32 {
-        return;
+    match precision {
+        Precision::F32 => (),
+        Precision::Bf16 => to_bf16(graph),
+        Precision::Int8 => quantized::apply(graph),
     }
+}
+
+fn to_bf16(graph: &mut Graph) {
     for value in &mut graph.values {
         value.dtype = if value.pixels() > 1 { Dtype::Bf16 } else { Dtype::F32 };
     }

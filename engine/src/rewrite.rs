@@ -43,7 +43,7 @@ impl Default for Options {
 /// does not know is no error: it stays, and the report says why. [`Error::Processor`] where the processor lacks the precision. Nor is a layer that fails the self-test: the model comes back as it was.
 pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Report), Error> {
     precision::check(options.precision)?;
-    let mut lowered = lower(&model)?;
+    let mut lowered = lower(&model, options.precision)?;
     let partition = partition(&model, &mut lowered)?;
     let mut report = Report::default();
     for (node, fate) in model.nodes.iter().zip(&lowered.fates) {

@@ -11,6 +11,7 @@ use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
 use crate::kernels::{Activation, Bf16};
 use crate::plan::{Buffers, Plan};
+use crate::precision::ends_in_floats;
 
 /// Runs the cheapest layer of each kind.
 ///
@@ -19,7 +20,7 @@ use crate::plan::{Buffers, Plan};
 pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
     let mut kinds: BTreeMap<String, &Layer> = BTreeMap::new();
     for layer in &graph.layers {
-        let Some(signature) = signature(layer) else { continue };
+        let Some(signature) = signature(graph, layer) else { continue };
         let cost = |l: &Layer| Graph::flops(l) as usize + graph.values[l.output].len();
         kinds
             .entry(signature)
@@ -44,7 +45,8 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
 }
 
 /// Layers of one signature run the same code; `None` for what only moves values.
-fn signature(layer: &Layer) -> Option<String> {
+fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
+    let bytes = |v: usize| if graph.values[v].dtype.quantized().is_some() { " of bytes" } else { "" };
     let what = match &layer.kind {
         Kind::Conv(ConvLayer { shape: s, algorithm, .. }) => format!(
             "{algorithm:?}, {:?} by {:?}, dilated {:?}, {}, {} inputs",
@@ -62,10 +64,11 @@ fn signature(layer: &Layer) -> Option<String> {
         ),
         Kind::MaxPool(w) | Kind::AvgPool(w, _) => format!("{:?} by {:?}", w.kernel, w.stride),
         Kind::GlobalSum(_) | Kind::ScaleShift { .. } | Kind::Add | Kind::Mul | Kind::MulChannels => String::new(),
-        Kind::Identity if layer.activation != Activation::None => String::new(),
+        Kind::Quantize(_) => String::new(),
+        Kind::Identity if layer.activation != Activation::None || bytes(layer.inputs[0]) != bytes(layer.output) => String::new(),
         _ => return None,
     };
-    Some(format!("{} {what} {:?}", layer.kind.name(), layer.activation))
+    Some(format!("{} {what}{} {:?}{}", layer.kind.name(), bytes(layer.inputs[0]), layer.activation, bytes(layer.output)))
 }
 
 /// Of the largest value, what a value loses in bf16: half a unit of the eighth bit.
@@ -94,7 +97,9 @@ fn alone(graph: &Graph, layer: &Layer) -> Graph {
             let [h, w] = shape.output();
             made.shape = [h, w, shape.out_channels];
             inputs[1..].iter_mut().for_each(|residual| residual.shape = made.shape);
-            Kind::Conv(ConvLayer { shape, weights, bias: conv.bias[..shape.out_channels].to_vec(), algorithm: conv.algorithm })
+            let of_channels = |values: &[f32]| values[..values.len().min(shape.out_channels)].to_vec();
+            let (steps, bias) = (of_channels(&conv.steps), of_channels(&conv.bias));
+            Kind::Conv(ConvLayer { shape, weights, steps, bias, algorithm: conv.algorithm })
         }
         other => other.clone(),
     };
@@ -106,7 +111,7 @@ fn alone(graph: &Graph, layer: &Layer) -> Graph {
 
 /// Largest difference over largest value between the engine's result and tract's.
 fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
-    let alone = alone(graph, layer);
+    let mut alone = alone(graph, layer);
     let layer = &alone.layers[0];
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let shape = |v: usize| alone.values[v].shape;
@@ -114,6 +119,10 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let mut number = |dtype: Dtype| match dtype {
         Dtype::F32 => random.next(),
         Dtype::Bf16 => Bf16::from(random.next()).into(),
+        Dtype::U8(how) => {
+            let (scale, shift) = how.dequantize();
+            ((random.next() + 1.0) * 127.5).round() * scale + shift
+        }
     };
     let values = |&v: &usize| &alone.values[v];
     let data: Vec<Vec<f32>> = alone.inputs.iter().map(values).map(|v| (0..v.len()).map(|_| number(v.dtype)).collect()).collect();
@@ -138,11 +147,20 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
     let typical = typical(layer);
     let mut got = vec![0.0; alone.values[layer.output].len()];
     let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
+    // What a byte cannot stand for saturates, and half a step is lost by rounding.
+    let (range, half) = match alone.values[alone.outputs[0]].dtype {
+        Dtype::U8(how) => (how.range(), how.scale * 0.501),
+        _ => ((f32::NEG_INFINITY, f32::INFINITY), 0.0),
+    };
+    ends_in_floats(&mut alone);
     Plan::new(alone).run(1, &inputs, &mut [&mut got], &mut Buffers::default());
     ensure!(due.len() == got.len(), "{} values where {} are due", got.len(), due.len());
     let largest = due.iter().fold(typical.max(f32::MIN_POSITIVE), |m, v| m.max(v.abs()));
     // A NaN on one side only is a difference without bound.
-    let apart = |(a, b): (&f32, &f32)| if a.is_nan() == b.is_nan() { (a - b).abs() / largest } else { f32::INFINITY };
+    let apart = |(a, b): (&f32, &f32)| {
+        let lost = (a - b.max(range.0).min(range.1)).abs() - half;
+        if a.is_nan() == b.is_nan() { lost.max(0.0) / largest } else { f32::INFINITY }
+    };
     Ok(got.iter().zip(due).map(apart).fold(0.0, f32::max))
 }
 

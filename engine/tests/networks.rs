@@ -51,19 +51,7 @@ proptest! {
     fn a_batch_is_its_images_bit_for_bit((layers, channels, size, seed) in network(), batch in 2usize..9, together in 1usize..5) {
         let model = Builder::network(&layers, channels, size, seed, true).unwrap();
         let (rewritten, _) = rewrite(model, &Options { self_test: false, together, ..Options::default() }).unwrap();
-        batches_are_images(rewritten, build::picture(channels, size, batch, seed));
-    }
-}
-
-/// Compares what a model makes of a batch with what it makes of each image alone.
-fn batches_are_images(model: TypedModel, input: Tensor) {
-    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
-    let all = plan.run(tvec!(input.clone().into_tvalue())).unwrap();
-    for image in 0..input.shape()[0] {
-        let alone = plan.run(tvec!(input.slice(0, image, image + 1).unwrap().into_tvalue())).unwrap();
-        for (all, alone) in all.iter().zip(&alone) {
-            assert_eq!(build::bits(&all.slice(0, image, image + 1).unwrap()), build::bits(alone));
-        }
+        build::batches_are_images(rewritten, build::picture(channels, size, batch, seed));
     }
 }
 
@@ -95,7 +83,7 @@ proptest! {
     fn a_batch_is_its_images_bit_for_bit_in_bf16((layers, channels, size, seed) in network(), batch in 2usize..9, together in 1usize..5) {
         let model = Builder::network(&layers, channels, size, seed, true).unwrap();
         let (rewritten, _) = rewrite(model, &Options { self_test: false, together, ..bf16() }).unwrap();
-        batches_are_images(rewritten, build::picture(channels, size, batch, seed));
+        build::batches_are_images(rewritten, build::picture(channels, size, batch, seed));
     }
 }
 

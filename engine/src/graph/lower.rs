@@ -9,6 +9,7 @@ use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
 use tract_core::ops::nn::{DataFormat, HardSwish, Reduce, Reducer, Sigmoid, silu::Silu};
+use tract_core::ops::quant::DequantizeLinearF32;
 
 use super::{Lowering, Made, Refusal};
 use crate::ir::{ConvLayer, Divisor, Kind, Window};
@@ -24,6 +25,10 @@ impl Lowering<'_> {
             self.conv(node, op)
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             self.binary(node, op)
+        } else if self.quantizes(node) {
+            self.quantize(node)
+        } else if node.op_is::<DequantizeLinearF32>() {
+            self.dequantize(node)
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
             self.element_wise(node, op)
         } else if let Some(op) = node.op_as::<MaxPool>() {
@@ -63,6 +68,7 @@ impl Lowering<'_> {
             return Err(Refusal::Wrong(format!("{o} channels in {groups} groups over an input of {c}")));
         }
         let weights = oihw(kernel, op.kernel_fmt, [o, c / groups, kh, kw])?;
+        let steps = self.steps(&weights, o);
         if bias.len() == 1 {
             bias = vec![bias[0]; o];
         }
@@ -83,7 +89,7 @@ impl Lowering<'_> {
         if output != shape.output() {
             return Err(format!("rounds its output to {} x {}", output[0], output[1]).into());
         }
-        let kind = Kind::Conv(ConvLayer::new(shape, weights, bias));
+        let kind = Kind::Conv(ConvLayer { steps, ..ConvLayer::new(shape, weights, bias) });
         Ok(Made::layer(kind, vec![value], [output[0], output[1], o]))
     }
 
@@ -113,6 +119,7 @@ impl Lowering<'_> {
         let &[rows, columns] = &shape[..] else { return Err(Refusal::Wrong(format!("weights of shape {shape:?}"))) };
         let (o, k) = if transposed { (columns, rows) } else { (rows, columns) };
         let weights = if transposed { (0..o * k).map(|at| weights[at % k * o + at / k]).collect() } else { weights };
+        let steps = self.steps(&weights, o);
         // Over a map that was flattened this is a convolution as large as the map: no transposition is needed, for the weights are in its order.
         let (kernel, out) = match &operand.tail[..] {
             [all] if *all == c * h * w && k == *all => ([h, w], [1, 1, o]),
@@ -121,7 +128,8 @@ impl Lowering<'_> {
         };
         let shape =
             ConvShape { input: [h, w], in_channels: c, out_channels: o, kernel, stride: [1, 1], dilation: [1, 1], pad: [0; 4], groups: 1 };
-        Ok(Made::layer(Kind::Conv(ConvLayer::new(shape, weights, vec![0.0; o])), vec![operand.value], out))
+        let conv = ConvLayer { steps, ..ConvLayer::new(shape, weights, vec![0.0; o]) };
+        Ok(Made::layer(Kind::Conv(conv), vec![operand.value], out))
     }
 
     fn window(&mut self, node: &TypedNode, spec: &PoolSpec) -> Result<(usize, usize, Window, [usize; 2]), Refusal> {

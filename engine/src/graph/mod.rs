@@ -3,15 +3,16 @@
 mod binary;
 mod constant;
 mod lower;
+mod quantized;
 mod shape;
 
 use std::collections::HashMap;
 
 use tract_core::internal::*;
 
-use crate::Error;
 use crate::ir::{Graph, Kind, Layer, ValueId};
 use crate::kernels::Activation;
+use crate::{Error, Precision};
 
 /// Values of one image in one tensor; what is larger is no feature map, and would overflow an offset sooner or later.
 const LARGEST: usize = 1 << 30;
@@ -100,6 +101,7 @@ impl Made {
 
 pub(crate) struct Lowering<'a> {
     model: &'a TypedModel,
+    precision: Precision,
     /// The first axis of every tensor that is not a constant.
     batch: TDim,
     constants: HashMap<OutletId, Option<Arc<Tensor>>>,
@@ -107,17 +109,17 @@ pub(crate) struct Lowering<'a> {
     maker: HashMap<ValueId, usize>,
 }
 
-/// Lowers what can be lowered.
+/// Lowers what can be lowered; what is quantised only where it will be computed so.
 ///
 /// # Errors
 /// [`Error::Node`] where a node contradicts its own inputs, [`Error::Graph`] where nodes run in a circle.
-pub(crate) fn lower(model: &TypedModel) -> Result<Lowered, Error> {
+pub(crate) fn lower(model: &TypedModel, precision: Precision) -> Result<Lowered, Error> {
     let order = model.eval_order().map_err(Error::graph)?;
     let input = model.input_outlets().map_err(Error::graph)?.first().copied();
     let batch = input.and_then(|i| model.outlet_fact(i).ok()).and_then(|f| f.shape.first().cloned());
     let out = Lowered { fates: vec![Fate::Constant; model.nodes.len()], ..Default::default() };
     let batch = batch.unwrap_or_else(|| 1.to_dim());
-    let mut lowering = Lowering { model, batch, constants: HashMap::new(), out, maker: HashMap::new() };
+    let mut lowering = Lowering { model, precision, batch, constants: HashMap::new(), out, maker: HashMap::new() };
     for id in order {
         lowering.node(id)?;
     }
@@ -132,7 +134,9 @@ impl Lowering<'_> {
         }
         let made = if let [output] = &node.outputs[..] {
             self.made(node).and_then(|made| {
-                let tail = self.tail(&output.fact)?;
+                // What it was quantised from has the same shape, and is a map of floats.
+                let fact = if self.quantizes(node) { self.model.outlet_fact(node.inputs[0])? } else { &output.fact };
+                let tail = self.tail(fact)?;
                 let shape = match &made {
                     Made::Layer { shape, .. } => *shape,
                     Made::Same(value) => self.out.graph.values[*value].shape,

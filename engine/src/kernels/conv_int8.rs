@@ -1,6 +1,7 @@
 //! A convolution over maps that are quantised to bytes: products of u8 and s8 are summed in i32, and each output channel's sum is scaled, rounded and
 //! stored as u8 again, or as f32. See Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference" (2018).
 
+use super::depthwise::Depthwise;
 use super::direct::{Direct, Rescale};
 use super::element::{Packs, U8};
 use super::elementwise::Applies;
@@ -64,9 +65,11 @@ pub struct ConvInt8 {
 const DEEPEST: usize = i32::MAX as usize / (2 * 255 * 128);
 
 impl ConvInt8 {
-    /// Whether sums and output of such a convolution can be computed: an activation must be no more than bounds.
+    /// Whether such a convolution is computed: sums must fit i32, an activation must be no more than bounds, and channels must have something to share.
     pub fn computes(shape: &ConvShape, activation: Activation) -> bool {
-        shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups <= DEEPEST && activation.bounds().is_some()
+        !Depthwise::fits(shape, Isa::best())
+            && shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups <= DEEPEST
+            && activation.bounds().is_some()
     }
 
     /// Packs a convolution from maps of `input` to `output` (f32 where it is none). A residual is of the output's type, and then of `residual`.
@@ -84,7 +87,7 @@ impl ConvInt8 {
         assert!(has_int8(), "the processor does not multiply bytes");
         shape.assert_fits(stepped.weights, stepped.bias);
         assert_eq!(stepped.steps.len(), shape.out_channels, "steps are [out_channels]");
-        assert!(Self::computes(&shape, activation), "sums fit i32, and the activation is no more than bounds");
+        assert!(Self::computes(&shape, activation), "{shape:?} with {activation:?} is not computed");
         let whole: Vec<f32> = (0..stepped.weights.len()).map(|at| stepped.whole(at)).collect();
         assert!(whole.iter().all(|w| (-128.0..=127.0).contains(w)), "weights are at most 128 steps");
         let (by, zero) = output.map_or((1.0, 0.0), Quantized::quantize);

@@ -172,15 +172,11 @@ impl<I: Packs> Direct<I> {
             })
         };
         let bias = by_vector(bias);
-        let rescale = rescale.map(|r| Rescaled {
-            scale: by_vector(&r.scale),
-            shift: by_vector(&r.shift),
-            residual: r.residual,
-            bounds: r.bounds,
-        });
+        let rescale =
+            rescale.map(|r| Rescaled { scale: by_vector(&r.scale), shift: by_vector(&r.shift), residual: r.residual, bounds: r.bounds });
         let longest = runs.iter().map(words).max().unwrap_or(0);
-        // A run of the copy may be read to the end of its last word: what follows it lies in the copy, and meets weights of zero.
-        let len = |run: &Run| if copied { words(run) * I::OF_A_WORD } else { run.len };
+        // A run of bytes may be read to the end of its last word in the copy: what follows it meets weights of zero. Floats might not be numbers there.
+        let len = |run: &Run| if copied && rescale.is_some() { words(run) * I::OF_A_WORD } else { run.len };
         let lens = runs.iter().map(|run| len(run) as u32).collect();
         let outside = Packed::new(longest, |to| I::of_words_mut(to).fill(border));
         Self { shape, isa, weights: packed, bias, outside, border, rescale, runs, lens, depth, blocks, copied, of: PhantomData }
@@ -309,7 +305,9 @@ impl<I: Packs> Direct<I> {
         let input = args.input[group * group_in..].as_ptr();
         let bias = self.bias.as_ptr().wrapping_add(first_vector * lanes);
         let mut panel = self.weights.as_ptr().wrapping_add(first_vector * lanes * self.depth);
-        let of_sums = |of: fn(&Rescaled) -> &Packed| self.rescale.as_ref().map_or(std::ptr::null(), |r| of(r).as_ptr().wrapping_add(first_vector * lanes));
+        let of_sums = |of: fn(&Rescaled) -> &Packed| {
+            self.rescale.as_ref().map_or(std::ptr::null(), |r| of(r).as_ptr().wrapping_add(first_vector * lanes))
+        };
         let (scale, shift) = (of_sums(|r| &r.scale), of_sums(|r| &r.shift));
         let residual_scale = self.rescale.as_ref().map_or(1.0, |r| r.residual);
         let bounds = self.rescale.as_ref().map_or(activation.bounds(), |r| Some(r.bounds));

@@ -24,6 +24,8 @@ mod strips;
 mod tests;
 #[cfg(test)]
 mod tests_bf16;
+#[cfg(test)]
+mod tests_int8;
 mod tile;
 mod winograd;
 

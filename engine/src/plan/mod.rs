@@ -7,12 +7,12 @@ mod run;
 mod steps;
 
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, ValueId, Window};
-use crate::kernels::{Activation, Conv, ConvBf16, Isa, PoolShape, Pooling};
+use crate::kernels::{Activation, Conv, ConvBf16, ConvInt8, Isa, PoolShape, Pooling, Stepped};
 
 pub use run::Buffers;
 
 /// Where a value lies in the arena, for one image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct View {
     /// First word (of 32 bits) of the buffer that it lies in.
     pub start: usize,
@@ -33,14 +33,20 @@ pub(crate) struct View {
 pub(crate) enum Convolution {
     F32(Conv),
     Bf16(ConvBf16),
+    Int8(ConvInt8),
 }
 
 impl Convolution {
-    fn new(conv: &ConvLayer, activation: Activation, dtype: Dtype, isa: Isa) -> Self {
-        let ConvLayer { shape, weights, bias, algorithm } = conv;
-        match dtype {
+    /// From values of `x` and `residual` (if there is one) to those of `to`.
+    fn new(conv: &ConvLayer, activation: Activation, x: Dtype, residual: Option<Dtype>, to: Dtype, isa: Isa) -> Self {
+        let ConvLayer { shape, weights, steps, bias, algorithm } = conv;
+        match x {
             Dtype::F32 => Self::F32(Conv::new_with(*shape, weights, bias, activation, *algorithm, isa)),
             Dtype::Bf16 => Self::Bf16(ConvBf16::new(*shape, weights, bias, activation)),
+            Dtype::U8(x) => {
+                let residual = residual.and_then(Dtype::quantized);
+                Self::Int8(ConvInt8::new(*shape, Stepped { weights, steps, bias }, activation, x, residual, to.quantized()))
+            }
         }
     }
 
@@ -48,6 +54,7 @@ impl Convolution {
         match self {
             Self::F32(conv) => conv.weight_bytes(),
             Self::Bf16(conv) => conv.weight_bytes(),
+            Self::Int8(conv) => conv.weight_bytes(),
         }
     }
 
@@ -55,6 +62,7 @@ impl Convolution {
         match self {
             Self::F32(conv) => conv.scratch(images),
             Self::Bf16(conv) => conv.scratch(images),
+            Self::Int8(conv) => conv.scratch(images),
         }
     }
 }
@@ -80,6 +88,8 @@ pub(crate) enum Step {
     Mul { x: View, y: View, to: View, activation: Activation },
     /// A map and one factor for each channel.
     MulChannels { x: View, y: View, to: View, activation: Activation },
+    /// `x * scale + shift`, one of each for all channels: from floats to bytes, or back.
+    Convert { by: Uniform, x: View, to: View, activation: Activation },
     /// A map as it is, or activated.
     Copy { x: View, to: View, activation: Activation },
     /// Channels in another order.
@@ -88,6 +98,23 @@ pub(crate) enum Step {
     Pad { pad: [usize; 4], x: View, to: View },
     /// An output, into tract's order.
     Export { from: View, output: usize },
+}
+
+/// A factor and an addend for all values, written out for `pixels` times the channels: where pixels lie side by side, that many are computed as one.
+#[derive(Debug)]
+pub(crate) struct Uniform {
+    pub scale: Vec<f32>,
+    pub shift: Vec<f32>,
+    pub pixels: usize,
+}
+
+impl Uniform {
+    fn new((scale, shift): (f32, f32), view: &View) -> Self {
+        let [h, w, channels] = view.shape;
+        // A power of two that divides the pixels, so that few channels fill vectors all the same.
+        let pixels = 1 << (h * w).trailing_zeros().min(4);
+        Self { scale: vec![scale; pixels * channels], shift: vec![shift; pixels * channels], pixels }
+    }
 }
 
 /// What a step is for, in reports and measurements.
@@ -161,9 +188,10 @@ impl Plan {
             let y = || view(*layer.inputs.get(1).unwrap_or(&layer.inputs[0]));
             let step = match &layer.kind {
                 Kind::Conv(c) => {
-                    let conv = Box::new(Convolution::new(c, activation, x.dtype, isa));
+                    let residual = (layer.inputs.len() > 1).then(y);
+                    let conv = Box::new(Convolution::new(c, activation, x.dtype, residual.map(|r| r.dtype), to.dtype, isa));
                     plan.weight_bytes += conv.weight_bytes();
-                    Step::Conv { conv, x, residual: (layer.inputs.len() > 1).then(y), to }
+                    Step::Conv { conv, x, residual, to }
                 }
                 Kind::MaxPool(window) => Step::Pool { shape: pool_shape(window, x.shape, Pooling::Max), x, to, activation },
                 Kind::AvgPool(window, Divisor::One) => Step::SumPool { window: *window, x, to, activation },
@@ -181,6 +209,11 @@ impl Plan {
                 Kind::Add => Step::Add { x, y: y(), to, activation },
                 Kind::Mul => Step::Mul { x, y: y(), to, activation },
                 Kind::MulChannels => Step::MulChannels { x, y: y(), to, activation },
+                Kind::Quantize(how) => Step::Convert { by: Uniform::new(how.quantize(), &x), x, to, activation },
+                Kind::Identity if x.dtype.quantized().is_some() && to.dtype == Dtype::F32 => {
+                    let how = x.dtype.quantized().map_or((1.0, 0.0), |how| how.dequantize());
+                    Step::Convert { by: Uniform::new(how, &x), x, to, activation }
+                }
                 Kind::Identity => Step::Copy { x, to, activation },
                 Kind::Shuffle(groups) => Step::Shuffle { groups: *groups, x, to },
                 Kind::Pad(pad) => Step::Pad { pad: *pad, x, to },

@@ -1,9 +1,9 @@
 //! Running a plan.
 
 use super::steps::{self, Map, MapMut};
-use super::{Convolution, Plan, Step, View};
+use super::{Convolution, Plan, Step, Uniform, View};
 use crate::ir::Dtype;
-use crate::kernels::{self, Activation, Bf16, ConvArgs, Isa, Number, elementwise};
+use crate::kernels::{self, Activation, Bf16, ConvArgs, Isa, Number, U8, elementwise};
 
 /// Memory that a run needs, kept between runs.
 #[derive(Debug, Default)]
@@ -90,7 +90,23 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// What a layer that computes on bytes was given by mistake: `precision` lets none but those that can have them.
+const NO_BYTES: &str = "a layer of bytes that does not compute on them";
+
 /// Runs `$body` with `$T` as the type of a view's elements.
+macro_rules! of_any_type {
+    ($view:expr, $T:ident => $body:expr) => {
+        match $view.dtype {
+            Dtype::U8(_) => {
+                type $T = U8;
+                $body
+            }
+            _ => of_type!($view, $T => $body),
+        }
+    };
+}
+
+/// As [`of_any_type`], without bytes.
 macro_rules! of_type {
     ($view:expr, $T:ident => $body:expr) => {
         match $view.dtype {
@@ -102,6 +118,7 @@ macro_rules! of_type {
                 type $T = Bf16;
                 $body
             }
+            Dtype::U8(_) => unreachable!("{NO_BYTES}"),
         }
     };
 }
@@ -110,6 +127,7 @@ macro_rules! of_type {
 macro_rules! of_types {
     ($from:expr, $to:expr, $I:ident, $O:ident => $body:expr) => {
         match ($from.dtype, $to.dtype) {
+            (Dtype::U8(_), _) | (_, Dtype::U8(_)) => unreachable!("{NO_BYTES}"),
             (Dtype::F32, _) => {
                 type $I = f32;
                 type $O = f32;
@@ -154,19 +172,37 @@ impl Arena<'_> {
         ConvArgs { images, input, input_pitch: x.pitch, residual, output: out.values, output_pitch: to.pitch, scratch }
     }
 
+    /// See [`Step::Convert`].
+    fn convert<I: elementwise::Applies<O>, O: Number>(&mut self, isa: Isa, by: &Uniform, x: &View, to: &View, activation: Activation) {
+        let (out, rest) = self.split::<O>(to);
+        let (pixels, channels) = (out.pixels(), x.shape[2]);
+        let side_by_side = x.pitch == channels && to.pitch == channels;
+        let each = if side_by_side { by.pixels } else { 1 };
+        let vector = each * channels;
+        let (from, to) = ((rest.map::<I>(x).values, x.pitch * each), (out.values, to.pitch * each));
+        let (scale, shift) = (Some(&by.scale[..vector]), Some(&by.shift[..vector]));
+        elementwise::scale_shift(isa, (pixels / each, vector), from, scale, shift, activation, to);
+    }
+
     fn step(&mut self, isa: Isa, step: &Step, inputs: &[&[f32]], outputs: &mut [&mut [f32]], scratch: &mut [f32]) {
         let images = self.images;
         match step {
             Step::Import { input, to } => of_type!(to, T => steps::import(isa, inputs[*input], self.split::<T>(to).0)),
             Step::Export { from, output } => {
                 let rest = Rest { below: self.words, above: &[], from: usize::MAX, images };
-                of_type!(from, T => steps::export(rest.map::<T>(from), outputs[*output]));
+                of_any_type!(from, T => steps::export(rest.map::<T>(from), outputs[*output]));
             }
             Step::Conv { conv, x, residual, to } => match (&**conv, to.dtype) {
                 (Convolution::F32(conv), _) => conv.run(self.conv_args(x, residual.as_ref(), to, scratch)),
                 (Convolution::Bf16(conv), Dtype::Bf16) => conv.run(self.conv_args::<_, Bf16>(x, residual.as_ref(), to, scratch)),
-                (Convolution::Bf16(conv), Dtype::F32) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
+                (Convolution::Bf16(conv), _) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
+                (Convolution::Int8(conv), Dtype::U8(_)) => conv.run(self.conv_args::<_, U8>(x, residual.as_ref(), to, scratch)),
+                (Convolution::Int8(conv), _) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
             },
+            Step::Pool { shape, x, to, .. } if x.dtype.quantized().is_some() => {
+                let (out, rest) = self.split::<U8>(to);
+                kernels::pool(isa, shape, images, (rest.map::<U8>(x).values, x.pitch), (out.values, to.pitch));
+            }
             Step::Pool { shape, x, to, activation } => of_types!(x, to, I, O => {
                 let (mut out, rest) = self.split::<O>(to);
                 kernels::pool(isa, shape, images, (rest.map::<I>(x).values, x.pitch), (&mut *out.values, to.pitch));
@@ -177,6 +213,15 @@ impl Arena<'_> {
                 steps::sum_pool(window, rest.map::<I>(x), &mut out);
                 steps::activate(&mut out, *activation);
             }),
+            Step::GlobalSum { factor, x, to, activation } if x.dtype.quantized().is_some() => {
+                let (mut out, rest) = self.split::<f32>(to);
+                let [h, w, c] = x.shape;
+                kernels::global_average(isa, (images, h * w, c), (rest.map::<U8>(x).values, x.pitch), (&mut *out.values, to.pitch));
+                let (scale, shift) = x.dtype.quantized().map_or((1.0, 0.0), |how| how.dequantize());
+                let more = factor * (h * w) as f32;
+                steps::each(&mut out, |mean| (mean * scale + shift) * more);
+                steps::activate(&mut out, *activation);
+            }
             Step::GlobalSum { factor, x, to, activation } => of_types!(x, to, I, O => {
                 let (mut out, rest) = self.split::<O>(to);
                 let [h, w, c] = x.shape;
@@ -188,6 +233,10 @@ impl Arena<'_> {
                 }
                 steps::activate(&mut out, *activation);
             }),
+            Step::Convert { by, x, to, activation } => match to.dtype {
+                Dtype::U8(_) => self.convert::<f32, U8>(isa, by, x, to, *activation),
+                _ => self.convert::<U8, f32>(isa, by, x, to, *activation),
+            },
             Step::ScaleShift { scale, shift, x, to, activation } => of_types!(x, to, I, O => {
                 let (out, rest) = self.split::<O>(to);
                 let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
@@ -209,7 +258,7 @@ impl Arena<'_> {
                 let size = (images, x.shape[0] * x.shape[1], x.shape[2]);
                 elementwise::scale_images(isa, size, a, b, *activation, (out.values, to.pitch));
             }),
-            Step::Copy { x, to, activation: Activation::None } if x.dtype == to.dtype => of_type!(to, T => {
+            Step::Copy { x, to, activation: Activation::None } if x.dtype == to.dtype => of_any_type!(to, T => {
                 let (mut out, rest) = self.split::<T>(to);
                 steps::copy(rest.map(x), &mut out);
             }),
@@ -223,7 +272,7 @@ impl Arena<'_> {
                 let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
                 elementwise::scale_shift(isa, size, from, None, None, *activation, (out.values, to.pitch));
             }),
-            Step::Shuffle { groups, x, to } => of_type!(to, T => {
+            Step::Shuffle { groups, x, to } => of_any_type!(to, T => {
                 let (mut out, rest) = self.split::<T>(to);
                 steps::shuffle(*groups, rest.map(x), &mut out);
             }),

@@ -105,7 +105,7 @@ pub(super) fn times<T: Number>(factor: f32, map: &mut MapMut<'_, T>) {
 }
 
 /// In place.
-fn each<T: Number>(map: &mut MapMut<'_, T>, make: impl Fn(f32) -> f32) {
+pub(super) fn each<T: Number>(map: &mut MapMut<'_, T>, make: impl Fn(f32) -> f32) {
     for at in 0..map.pixels() {
         map.pixel(at).iter_mut().for_each(|v| *v = make((*v).into()).into());
     }

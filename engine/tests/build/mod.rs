@@ -1,5 +1,9 @@
 //! Networks made of tract's operators, as its ONNX importer would make them.
 
+#![allow(dead_code)] // each file of tests uses some of it
+
+mod quantized;
+
 use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
@@ -61,6 +65,8 @@ pub struct Builder {
     shape: [usize; 3],
     random: u64,
     names: usize,
+    /// Whether constants are whole multiples of a step, and maps are rounded.
+    quantized: bool,
 }
 
 impl Builder {
@@ -68,7 +74,7 @@ impl Builder {
         let mut model = TypedModel::default();
         let n = model.symbols.sym("N");
         let at = model.add_source("input", f32::fact([n.to_dim(), channels.to_dim(), h.to_dim(), w.to_dim()]))?;
-        Ok(Self { model, at, shape: [channels, h, w], random: seed | 1, names: 0 })
+        Ok(Self { model, at, shape: [channels, h, w], random: seed | 1, names: 0, quantized: false })
     }
 
     /// `layers`, then a classifier; the embedding as a second output.
@@ -77,6 +83,12 @@ impl Builder {
         layers.iter().try_for_each(|l| net.layer(l))?;
         // At least one convolution, so that there is something to take.
         net.conv(7, 1, 1, 1, [0; 4], 1)?;
+        net.classifier(embedding)
+    }
+
+    /// A pool and a linear layer, and the network is done.
+    fn classifier(mut self, embedding: bool) -> TractResult<TypedModel> {
+        let net = &mut self;
         let pooled = net.pooled(net.at)?;
         let pooled = net.wire("squeeze", AxisOp::Rm(3), &[pooled])?;
         let pooled = net.wire("squeeze", AxisOp::Rm(2), &[pooled])?;
@@ -85,8 +97,8 @@ impl Builder {
         let bias = net.constant(&[1, 5])?;
         let logits = net.wire("bias", add(), &[logits, bias])?;
         let outputs = if embedding { vec![logits, pooled] } else { vec![logits] };
-        net.model.select_output_outlets(&outputs)?;
-        Ok(net.model)
+        self.model.select_output_outlets(&outputs)?;
+        Ok(self.model)
     }
 
     /// Two convolutions whose sum needs both the first and what an unknown operator makes of it.
@@ -145,7 +157,9 @@ impl Builder {
     }
 
     fn constant(&mut self, shape: &[usize]) -> TractResult<OutletId> {
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| self.next()).collect();
+        let steps = if self.quantized { 100.0 } else { f32::INFINITY };
+        let on_a_step = |v: f32| if steps.is_finite() { (v * steps).round() / steps } else { v };
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| on_a_step(self.next())).collect();
         self.names += 1;
         self.model.add_const(format!("constant.{}", self.names), Tensor::from_shape(shape, &values)?)
     }
@@ -357,6 +371,18 @@ pub fn run_as_it_is(model: TypedModel, input: &Tensor) -> TractResult<TVec<TValu
 /// Optimises and runs.
 pub fn run(model: TypedModel, input: &Tensor) -> TractResult<TVec<TValue>> {
     model.into_optimized()?.into_runnable()?.run(tvec!(input.clone().into_tvalue()))
+}
+
+/// Compares what a model makes of a batch with what it makes of each image alone.
+pub fn batches_are_images(model: TypedModel, input: Tensor) {
+    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
+    let all = plan.run(tvec!(input.clone().into_tvalue())).unwrap();
+    for image in 0..input.shape()[0] {
+        let alone = plan.run(tvec!(input.slice(0, image, image + 1).unwrap().into_tvalue())).unwrap();
+        for (all, alone) in all.iter().zip(&alone) {
+            assert_eq!(bits(&all.slice(0, image, image + 1).unwrap()), bits(alone));
+        }
+    }
 }
 
 pub fn values(tensor: &Tensor) -> Vec<f32> {
