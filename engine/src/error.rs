@@ -16,6 +16,9 @@ pub enum Error {
     /// The processor lacks the instructions for a precision.
     #[error("this processor does not multiply {0}")]
     Processor(&'static str),
+    /// int8 was asked for, and no convolution of the model has quantised input and weights.
+    #[error("no convolution of the model is quantised (pairs of QuantizeLinear and DequantizeLinear around it, and its weights in steps)")]
+    NotQuantised,
     /// tract refused the graph as a whole.
     #[error("the graph: {0}")]
     Graph(String),

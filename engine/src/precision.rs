@@ -6,7 +6,7 @@ use crate::ir::{Dtype, Graph, Kind, Layer, Value};
 use crate::kernels::{Activation, Bf16, ConvBf16, has_bf16, has_int8};
 
 mod quantized;
-pub(crate) use quantized::ends_in_floats;
+pub(crate) use quantized::{ends_in_floats, multiplies_bytes};
 
 /// What a network computes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -40,7 +40,7 @@ impl Default for Options {
 ///
 /// # Errors
 /// [`Error::Node`] names a node that contradicts itself; [`Error::Graph`] is for a graph that is wrong as a whole. A node that the engine merely
-/// does not know is no error: it stays, and the report says why. [`Error::Processor`] where the processor lacks the precision. Nor is a layer that fails the self-test: the model comes back as it was.
+/// does not know is no error: it stays, and the report says why. [`Error::Processor`] where the processor lacks the precision, [`Error::NotQuantised`] where int8 has nothing to compute. Nor is a layer that fails the self-test: the model comes back as it was.
 pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Report), Error> {
     precision::check(options.precision)?;
     let mut lowered = lower(&model, options.precision)?;
@@ -54,10 +54,12 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
         }
     }
     let mut segments = Vec::new();
+    let mut quantised = false;
     for (at, part) in partition.parts.into_iter().enumerate() {
         let Part { mut graph, inputs, outputs } = part;
         fuse::fuse(&mut graph);
         precision::apply(&mut graph, options.precision);
+        quantised |= precision::multiplies_bytes(&graph);
         choose::choose(&mut graph, options);
         if options.self_test
             && let Err(what) = selftest::check(&graph, options.tolerance)
@@ -77,6 +79,9 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
         let shapes = outputs.iter().map(|(_, place, tail)| (*place, tail.clone())).collect();
         let outlets = outputs.iter().map(|(outlet, ..)| *outlet).collect();
         segments.push(Cut { segment: Segment::new(name.clone(), plan, shapes, options.together), name, inputs, outputs: outlets });
+    }
+    if options.precision == Precision::Int8 && !quantised {
+        return Err(Error::NotQuantised);
     }
     let model = assemble(&model, &partition.part_of, &segments).map_err(Error::graph)?;
     Ok((model, report))

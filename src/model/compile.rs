@@ -10,6 +10,7 @@ use tract_onnx::tract_hir::internal::{Datum, InferenceFact, TractResult, tvec};
 
 use super::heads::{self, Heads};
 use super::onnx::{Source, declared};
+use super::weights;
 use crate::{Error, Result};
 
 /// A graph whose outputs are the logits and, if asked for, the embedding.
@@ -78,6 +79,7 @@ pub(super) fn compile(source: &mut Source, heads: &Heads, want_embedding: bool, 
         channels_first(source.graph_mut(), &input.name);
     }
     zeros_are_f32(source.graph_mut());
+    weights::written_out(source.graph_mut());
     let mut embedding = heads.embedding.as_ref().filter(|_| want_embedding).map(|e| e.tensor.clone());
     if want_embedding && embedding.is_none() {
         return Err(Error::config(format_args!(

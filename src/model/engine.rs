@@ -1,6 +1,6 @@
 //! What the engine is asked for, and what came of it.
 
-use lakelens_engine::kernels::has_bf16;
+use lakelens_engine::kernels::{has_bf16, has_int8};
 use lakelens_engine::{Options, Report};
 use tract_onnx::prelude::TypedModel;
 
@@ -25,14 +25,17 @@ pub(super) fn options(precision: Precision) -> Result<Options> {
         Precision::F32 => Ok(Options::default()),
         Precision::Bf16 if has_bf16() => Ok(Options { precision: lakelens_engine::Precision::Bf16, ..Options::default() }),
         Precision::Bf16 => Err(Error::config("precision bf16: this processor does not multiply bf16 (no avx512_bf16); use f32")),
-        Precision::Int8 => Err(Error::config("precision int8: int8 is not in this build; use f32 or bf16")),
+        Precision::Int8 if has_int8() => Ok(Options { precision: lakelens_engine::Precision::Int8, ..Options::default() }),
+        Precision::Int8 => Err(Error::config(
+            "precision int8: this processor does not multiply bytes (no avx512_vnni); use the model before it was quantised",
+        )),
     }
 }
 
-/// Gives the engine what it knows of a graph. Records must not say bf16 of what was computed in f32, so a fall back is loud and changes the precision.
+/// Gives the engine what it knows of a graph. Records must not say bf16 or int8 of what was computed in f32, so a fall back is loud and changes the precision.
 ///
 /// # Errors
-/// As [`options`].
+/// As [`options`], and where int8 is asked of a model that is not quantised.
 pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> Result<WithEngine> {
     let options = options(precision)?;
     let instead = |what: &str| {
@@ -40,7 +43,15 @@ pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> 
             tracing::error!("{id}: {what}; it runs in f32, and its records say so");
         }
     };
-    match lakelens_engine::rewrite(model.clone(), &options) {
+    let rewritten = lakelens_engine::rewrite(model.clone(), &options);
+    if let Ok((_, report)) = &rewritten
+        && report.left.iter().any(|left| left.why.contains("only int8 computes"))
+    {
+        tracing::warn!(
+            "{id}: the model is quantised, and is many times faster in int8 (--precision int8, or precision: int8 in the pipeline file)"
+        );
+    }
+    match rewritten {
         Ok((_, Report { fallback: Some(why), .. })) if precision != Precision::F32 => {
             instead(&why);
             with_engine(model, id, Precision::F32)
@@ -56,6 +67,9 @@ pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> 
             tracing::debug!("{id}: the engine runs {} nodes and leaves {} to tract", report.taken.len(), report.left.len());
             Ok(WithEngine { model: rewritten, report: Some(report), precision })
         }
+        Err(lakelens_engine::Error::NotQuantised) => Err(Error::config(format_args!(
+            "precision int8: {id} is not quantised; make a quantised copy with `lakelens model quantize MODEL --images DIR --out DIR`, or use f32 or bf16"
+        ))),
         Err(error) => {
             tracing::warn!("{id}: the engine cannot take this graph, which runs on tract alone, and slower: {error}");
             instead("tract has no other precision");

@@ -16,6 +16,7 @@ mod random;
 mod resnet;
 mod scores;
 mod tract;
+mod weights;
 
 pub use digest::preprocess_digest;
 pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, init_tiny_nan};

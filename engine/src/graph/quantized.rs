@@ -8,7 +8,7 @@ use tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLine
 use super::{Lowering, Made, Refusal};
 use crate::Precision;
 use crate::ir::Kind;
-use crate::kernels::Quantized;
+use crate::kernels::{Quantized, nearest};
 
 impl Lowering<'_> {
     /// Whether `node` makes bytes of floats.
@@ -80,15 +80,22 @@ fn step(weights: &[f32]) -> Option<f32> {
     if largest == 0.0 {
         return Some(0.0);
     }
+    // In pieces, so that most of what is none is found early, and each piece is computed in vectors.
     let are_multiples = |step: &f32| {
-        weights.iter().all(|w| {
-            let whole = w / step;
+        let steps = 1.0 / step;
+        weights.chunks(256).all(|piece| {
+            let far = |far: f32, w: &f32| {
+                let off = (w * steps - nearest(w * steps)).abs();
+                if off > far { off } else { far }
+            };
             // What is lost by taking the nearest is less than an f32 loses in a sum of a few.
-            (whole - whole.round()).abs() < 1e-4 && (-128.5..127.5).contains(&whole)
+            piece.iter().fold(0.0, far) < 1e-4
         })
     };
     // Most often 127, for tools take the largest weight for the end of the scale.
-    (1..=128).rev().map(|steps| largest / steps as f32).find(are_multiples)
+    let step = std::iter::once(127).chain((1..=128).rev()).map(|steps| largest / steps as f32).find(are_multiples)?;
+    // 128 steps there are only below 0.
+    weights.iter().all(|w| w / step < 127.5).then_some(step)
 }
 
 #[cfg(test)]

@@ -46,11 +46,23 @@ pub struct Stepped<'a> {
 }
 
 impl Stepped<'_> {
-    /// A weight in steps.
-    fn whole(&self, at: usize) -> f32 {
-        let step = self.steps[at / (self.weights.len() / self.steps.len())];
-        if step == 0.0 { 0.0 } else { (self.weights[at] / step).round_ties_even() }
+    /// The weights in steps.
+    fn whole(&self) -> Vec<f32> {
+        let of_channel = self.weights.len() / self.steps.len();
+        let mut whole = Vec::with_capacity(self.weights.len());
+        for (weights, step) in self.weights.chunks_exact(of_channel).zip(self.steps) {
+            let steps = if *step == 0.0 { 0.0 } else { 1.0 / step };
+            whole.extend(weights.iter().map(|w| nearest(w * steps)));
+        }
+        whole
     }
+}
+
+/// The nearest whole number of one below 2^22: the sum has no bits left for what comes after the point. `round` is a call where the compiler may not use
+/// the instruction.
+pub(crate) fn nearest(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
+    (x + SHIFT) - SHIFT
 }
 
 /// A convolution over bytes ready to run.
@@ -88,7 +100,7 @@ impl ConvInt8 {
         shape.assert_fits(stepped.weights, stepped.bias);
         assert_eq!(stepped.steps.len(), shape.out_channels, "steps are [out_channels]");
         assert!(Self::computes(&shape, activation), "{shape:?} with {activation:?} is not computed");
-        let whole: Vec<f32> = (0..stepped.weights.len()).map(|at| stepped.whole(at)).collect();
+        let whole = stepped.whole();
         assert!(whole.iter().all(|w| (-128.0..=127.0).contains(w)), "weights are at most 128 steps");
         let (by, zero) = output.map_or((1.0, 0.0), Quantized::quantize);
         let (of_residual, shift_of_residual) = residual.map_or((1.0, 0.0), Quantized::dequantize);

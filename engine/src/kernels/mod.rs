@@ -32,6 +32,7 @@ mod winograd;
 pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
 pub use conv::{Conv, ConvArgs};
 pub use conv_bf16::ConvBf16;
+pub(crate) use conv_int8::nearest;
 pub use conv_int8::{ConvInt8, Quantized, Stepped};
 pub use element::{Bf16, Number, U8};
 pub use isa::{Isa, has_bf16, has_int8};

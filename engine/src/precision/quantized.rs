@@ -23,6 +23,11 @@ pub(super) fn apply(graph: &mut Graph) {
     ends_in_floats(graph);
 }
 
+/// Whether any convolution computes on bytes.
+pub(crate) fn multiplies_bytes(graph: &Graph) -> bool {
+    graph.layers.iter().any(|layer| multiplies(graph, layer))
+}
+
 /// Whether a convolution can read the bytes that its input is.
 fn multiplies(graph: &Graph, layer: &Layer) -> bool {
     let Kind::Conv(conv) = &layer.kind else { return false };

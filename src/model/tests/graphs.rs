@@ -6,7 +6,7 @@ use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto};
 use super::*;
 use crate::config::Activation;
 
-pub(super) fn node(op: &str, inputs: &[&str], output: &str, ints: &[(&str, i64)]) -> NodeProto {
+pub(in crate::model) fn node(op: &str, inputs: &[&str], output: &str, ints: &[(&str, i64)]) -> NodeProto {
     let attribute = ints.iter().map(|(name, i)| AttributeProto {
         name: (*name).into(),
         r#type: AttributeType::Int as i32,

@@ -1,6 +1,6 @@
 //! Whole models: written, loaded, run.
 
-mod graphs;
+pub(super) mod graphs;
 mod guard;
 mod run;
 
