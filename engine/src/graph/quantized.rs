@@ -92,10 +92,9 @@ fn step(weights: &[f32]) -> Option<f32> {
             piece.iter().fold(0.0, far) < 1e-4
         })
     };
-    // Most often 127, for tools take the largest weight for the end of the scale.
-    let step = std::iter::once(127).chain((1..=128).rev()).map(|steps| largest / steps as f32).find(are_multiples)?;
-    // 128 steps there are only below 0.
-    weights.iter().all(|w| w / step < 127.5).then_some(step)
+    // Most often 127, for tools take the largest weight for the end of the scale; 128 only below 0.
+    let most = if weights.iter().all(|&w| w < largest) { 128 } else { 127 };
+    std::iter::once(127).chain((1..=most).rev()).map(|steps| largest / steps as f32).find(are_multiples)
 }
 
 #[cfg(test)]
@@ -122,5 +121,10 @@ mod tests {
         let weights: Vec<f32> = (1..60).map(|i| (i as f32).sqrt()).collect();
         assert_eq!(step(&weights), None);
         assert_eq!(step(&[]), Some(0.0));
+    }
+
+    #[test]
+    fn there_are_128_steps_below_zero_only() {
+        assert_eq!((step(&[-1.28, 0.03]), step(&[0.64, 0.32])), (Some(0.01), Some(0.64 / 126.0)));
     }
 }

@@ -18,6 +18,8 @@ impl Builder {
                 net.round(&picture)?;
             }
         }
+        // At least one convolution over bytes, so that there is something to compute in them.
+        net.round(&picture)?;
         net.conv(7, 1, 1, 1, [0; 4], 1)?;
         net.activation(0)?;
         net.round(&picture)?;
