@@ -19,7 +19,9 @@ impl Builder {
             }
         }
         // At least one convolution over bytes, so that there is something to compute in them.
-        net.round(&picture)?;
+        if layers.last().is_some_and(|(_, rounded)| !rounded) {
+            net.round(&picture)?;
+        }
         net.conv(7, 1, 1, 1, [0; 4], 1)?;
         net.activation(0)?;
         net.round(&picture)?;
