@@ -20,6 +20,7 @@ pub mod model;
 pub mod format;
 pub mod sink;
 pub mod worker;
+pub mod pictures;
 pub mod pipeline;
 pub mod telemetry;
 pub mod cli;

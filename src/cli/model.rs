@@ -1,5 +1,7 @@
 //! `lakelens model`: make and look at models.
 
+mod quantize;
+
 use std::path::PathBuf;
 
 use crate::Result;
@@ -28,10 +30,14 @@ pub enum Command {
         /// A model folder, or an .onnx file.
         model: PathBuf,
     },
+    Quantize(quantize::QuantizeArgs),
+    Verify(quantize::VerifyArgs),
 }
 
 pub fn run(command: Command, common: &Common) -> Result<()> {
     match command {
+        Command::Quantize(args) => quantize::run(&args, common),
+        Command::Verify(args) => quantize::verify(&args, common),
         Command::Init { arch, seed, out, classes } => {
             let name = clap::ValueEnum::to_possible_value(&arch).map_or_else(String::new, |v| v.get_name().to_owned());
             let out = out.unwrap_or_else(|| PathBuf::from(name));

@@ -80,18 +80,26 @@ struct Index<'a> {
     known: HashSet<&'a str>,
 }
 
+/// The tensors that do not depend on the input.
+pub(super) fn constants(graph: &GraphProto) -> HashSet<&str> {
+    let mut constant: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    for node in &graph.node {
+        // ONNX lists nodes in an order in which they can run, so one pass settles what is constant.
+        let mut inputs = node.input.iter().filter(|i| !i.is_empty()).peekable();
+        let folds = node.op_type == "Constant" || (inputs.peek().is_some() && inputs.all(|i| constant.contains(i.as_str())));
+        if folds {
+            constant.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    constant
+}
+
 impl<'a> Index<'a> {
     fn new(graph: &'a GraphProto) -> Self {
-        let mut constant: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        let constant = constants(graph);
         let mut producer = HashMap::new();
         for (i, node) in graph.node.iter().enumerate() {
             producer.extend(node.output.iter().filter(|o| !o.is_empty()).map(|o| (o.as_str(), i)));
-            // ONNX lists nodes in an order in which they can run, so one pass settles what is constant.
-            let mut inputs = node.input.iter().filter(|i| !i.is_empty()).peekable();
-            let folds = node.op_type == "Constant" || (inputs.peek().is_some() && inputs.all(|i| constant.contains(i.as_str())));
-            if folds {
-                constant.extend(node.output.iter().map(String::as_str));
-            }
         }
         let inputs = graph.input.iter().map(|i| i.name.as_str());
         let known = producer.keys().copied().chain(constant.iter().copied()).chain(inputs).collect();
@@ -112,6 +120,12 @@ impl<'a> Index<'a> {
 
     fn varying(&self, node: &'a NodeProto) -> Vec<&'a str> {
         node.input.iter().map(String::as_str).filter(|i| !i.is_empty() && !self.constant.contains(i)).collect()
+    }
+
+    /// What was quantised, where `tensor` is dequantised from it again: the embedding is taken before it was rounded.
+    fn unquantised<'t>(&'t self, tensor: &'t str) -> &'t str {
+        let input = |tensor: &str, op: &str| self.node(tensor).filter(|n| n.op_type == op).and_then(|n| n.input.first());
+        input(tensor, "DequantizeLinear").and_then(|q| input(q, "QuantizeLinear")).map_or(tensor, |t| t)
     }
 
     fn final_activation(&self, logits: &str) -> Option<Activation> {
@@ -141,7 +155,7 @@ impl<'a> Index<'a> {
                 "MatMul" | "Gemm" | "Conv" => match varying[..] {
                     [input] => {
                         positions.reverse();
-                        return Some(Embedding { tensor: input.to_owned(), positions });
+                        return Some(Embedding { tensor: self.unquantised(input).to_owned(), positions });
                     }
                     _ => return None,
                 },
@@ -154,7 +168,9 @@ impl<'a> Index<'a> {
                     node = self.node(first?)?;
                 }
                 "Identity" | "Cast" | "Dropout" | "Flatten" | "Reshape" | "Squeeze" | "Unsqueeze" | "Transpose" | "Relu" | "Clip"
-                | "Softmax" | "LogSoftmax" | "Sigmoid" | "HardSigmoid" | "BatchNormalization" => node = self.node(first?)?,
+                | "QuantizeLinear" | "DequantizeLinear" | "Softmax" | "LogSoftmax" | "Sigmoid" | "HardSigmoid" | "BatchNormalization" => {
+                    node = self.node(first?)?
+                }
                 _ => return None,
             }
         }

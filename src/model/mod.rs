@@ -2,6 +2,7 @@
 
 pub mod bench;
 mod builder;
+mod compare;
 mod compile;
 mod digest;
 mod engine;
@@ -12,17 +13,21 @@ mod labels;
 mod load;
 mod model_file;
 mod onnx;
+mod parts;
+mod quantize;
 mod random;
 mod resnet;
 mod scores;
 mod tract;
 mod weights;
 
+pub use compare::{Bar, Comparison, Pictures, TORN, compare, load_to_compare};
 pub use digest::preprocess_digest;
 pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, init_tiny_nan};
 pub use inspect::{Inspection, inspect};
 pub use load::{LoadOptions, Loaded, load};
 pub use model_file::read_model_file;
+pub use quantize::{Quantized, Share, quantize};
 
 use std::sync::Arc;
 

@@ -1,0 +1,202 @@
+//! `lakelens model quantize`: a model in 8-bit integers, from the model in floats and pictures like those that it will see.
+
+mod choose;
+mod folder;
+mod graph;
+mod layers;
+mod observe;
+mod qdq;
+mod range;
+mod weights;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde::Serialize;
+use tract_onnx::pb::ModelProto;
+
+use self::layers::{Layer, Scale};
+use self::observe::{Runner, Seen};
+use self::range::{Clip, Grid};
+use super::compare::{Answer, Bar, Comparison, Pictures, compare, load_to_compare};
+use super::heads::Heads;
+use super::load::open;
+use super::onnx::Source;
+use super::{engine, scores};
+use crate::config::{Activation, Precision};
+use crate::{Error, Result};
+
+/// What pictures are used for, by their numbers.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// To find ranges and to choose layers.
+    pub calibration: Vec<usize>,
+    /// To see what came of it: these have no part in any choice.
+    pub check: Vec<usize>,
+}
+
+/// A layer that was left in floats.
+#[derive(Debug, Clone, Serialize)]
+pub struct FloatLayer {
+    /// Its name in the graph.
+    pub name: String,
+    /// Floating point operations an image.
+    pub flops: u64,
+    /// What was lost by rounding it alone: one less the mean cosine of the embedding (without an embedding: of the logits).
+    pub loss: f64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Quantized {
+    /// Pictures that ranges come from.
+    pub calibration: usize,
+    /// Layers in integers.
+    pub layers: usize,
+    /// Layers left in floats.
+    pub float: Vec<FloatLayer>,
+    /// Share of the floating point operations that are done in integers.
+    pub flops_in_integers: f64,
+    /// On pictures that had no part in it, beside the model in f32.
+    pub comparison: Comparison,
+    /// What the quantised model was run with for that.
+    pub precision: &'static str,
+    /// Bytes of the graph before.
+    pub bytes_before: u64,
+    /// And after.
+    pub bytes_after: u64,
+}
+
+/// All that candidates are made of.
+struct Work<'a> {
+    source: Source,
+    heads: Heads,
+    activation: Activation,
+    crop: usize,
+    layers: Vec<Layer>,
+    seen: BTreeMap<String, Seen>,
+    grids: BTreeMap<String, Grid>,
+    read: &'a Pictures<'a>,
+}
+
+impl Work<'_> {
+    /// The graph with all layers in integers but those in `float`.
+    fn candidate(&self, float: &HashSet<usize>) -> ModelProto {
+        let graph = self.source.graph();
+        let rounded = layers::rounded(graph, &self.layers, float);
+        let quantised = self.layers.iter().enumerate().filter(|(i, _)| !float.contains(i)).map(|(_, layer)| {
+            let input = self.grid(&layer.input, &rounded);
+            let integers = weights::round(layer, input, None);
+            // Means are of channels where the channels stand second.
+            let seen = &self.seen[&layer.input];
+            let integers = if seen.shape.len() == 3 {
+                integers
+            } else {
+                let shift: Vec<f32> = weights::mean_shift(layer, &integers, &seen.means()).into_iter().map(|s| -s).collect();
+                weights::round(layer, input, Some(&shift))
+            };
+            qdq::Quantised { layer, integers, input }
+        });
+        let quantised: Vec<_> = quantised.collect();
+        ModelProto { graph: Some(qdq::write(graph, &rounded, &self.grids, &quantised)), ..self.source.proto.clone() }
+    }
+
+    /// The grid of a rounded tensor, which may be that of another.
+    fn grid(&self, tensor: &str, rounded: &BTreeMap<String, Scale>) -> Grid {
+        let mut of = tensor;
+        while let Some(Scale::As(other)) = rounded.get(of) {
+            of = other;
+        }
+        self.grids[of]
+    }
+
+    /// What a graph answers.
+    fn answers(&self, proto: &ModelProto, pictures: &[usize]) -> Result<Vec<Answer>> {
+        let runner = Runner::new(proto, &self.source, &self.heads, self.crop, &[])?;
+        let said = runner.answers(self.read, pictures)?;
+        Ok(said.into_iter().map(|(logits, embedding)| answer(logits, embedding, self.activation)).collect())
+    }
+
+    /// Floating point operations of a layer for one image: two for each weight and position that it is applied at.
+    fn flops(&self, layer: &Layer) -> u64 {
+        let shape = self.seen.get(&layer.output).map_or(&[][..], |s| &s.shape);
+        2 * (layer.values.len() * shape.iter().skip(2).product::<usize>().max(1)) as u64
+    }
+}
+
+fn answer(mut logits: Vec<f32>, embedding: Vec<f32>, activation: Activation) -> Answer {
+    scores::activate(&mut logits, activation);
+    let best = scores::top_k(&logits, 2, f32::NEG_INFINITY, &[]);
+    let score = |nth: usize| best.get(nth).map_or(0.0, |l| l.score);
+    Answer { best: best.first().map_or(0, |l| l.index), margin: score(0) - score(1), embedding }
+}
+
+/// Writes the model at `path` in integers to the folder `out`, if it reaches `bar` on the pictures held back.
+///
+/// # Errors
+/// [`Error::Config`] if the model cannot be read or has nothing to quantise; [`Error::Failed`] if it stays below the bar, in which case nothing is
+/// written, or if a picture cannot be read or the folder not be written.
+pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share), bar: &Bar, force: bool) -> Result<Quantized> {
+    folder::free(out, force)?;
+    let opened = open(path)?;
+    let (mut source, heads, crop) = (opened.source, opened.heads, opened.file.preprocess.crop as usize);
+    graph::normalise(&mut source, crop)?;
+    let layers = layers::layers(source.graph());
+    if layers.is_empty() {
+        return Err(Error::config(format_args!("{}: no convolution or matrix product with constant weights", source.path.display())));
+    }
+    let rounded = layers::rounded(source.graph(), &layers, &HashSet::new());
+    let mut tensors: Vec<String> = rounded.keys().cloned().collect();
+    tensors.extend(layers.iter().map(|l| l.output.clone()));
+    tensors.sort();
+    tensors.dedup();
+    let runner = Runner::new(&source.proto, &source, &heads, crop, &tensors)?;
+    let seen = runner.ranges(read, &share.calibration, &tensors)?;
+    let histograms = runner.histograms(read, &share.calibration, &seen)?;
+    let clip = if std::env::var("CLIP").is_ok() { Clip::None } else { Clip::LeastError };
+    let grids = histograms.iter().map(|(name, h)| (name.clone(), h.grid(clip))).collect();
+    let activation = opened.file.outputs.activation.unwrap_or(Activation::Softmax);
+    let work = Work { source, heads, activation, crop, layers, seen, grids, read };
+    let due: Vec<Answer> = runner.answers(read, &share.calibration)?.into_iter().map(|(l, e)| answer(l, e, activation)).collect();
+    drop(runner);
+    let chosen = choose::choose(&work, &due, share, bar)?;
+    let written = folder::Written::new(path, out, &work.source, &chosen.proto)?;
+    // On the engine where it has integers, else in floats on tract: the same but for rounding, and slower.
+    let precision = if engine::options(Precision::Int8).is_ok() { Precision::Int8 } else { Precision::F32 };
+    let (before, after) = (load_to_compare(path, Precision::F32)?, load_to_compare(written.path(), precision)?);
+    let comparison = compare((&before, read), (&after, read), &share.check)?;
+    let all: u64 = work.layers.iter().map(|l| work.flops(l)).sum();
+    let left: u64 = chosen.float.iter().map(|l| l.flops).sum();
+    let done = Quantized {
+        calibration: share.calibration.len(),
+        layers: work.layers.len() - chosen.float.len(),
+        float: chosen.float,
+        flops_in_integers: 1.0 - left as f64 / all.max(1) as f64,
+        precision: precision.name(),
+        bytes_before: work.source.bytes,
+        bytes_after: written.bytes(),
+        comparison,
+    };
+    if !done.comparison.reaches(bar) {
+        return Err(Error::failed(format_args!("{done}")));
+    }
+    written.keep(out, force)?;
+    Ok(done)
+}
+
+impl std::fmt::Display for Quantized {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.comparison)?;
+        writeln!(
+            f,
+            "layers      {} in integers, {} in floats; {:.1}% of the operations in integers",
+            self.layers,
+            self.float.len(),
+            100.0 * self.flops_in_integers
+        )?;
+        for layer in &self.float {
+            writeln!(f, "  in floats {} ({:.1} MFLOP): alone it costs {:.5}", layer.name, layer.flops as f64 / 1e6, layer.loss)?;
+        }
+        writeln!(f, "size        {:.2} MB, was {:.2} MB", self.bytes_after as f64 / 1e6, self.bytes_before as f64 / 1e6)
+    }
+}
