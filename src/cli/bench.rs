@@ -1,6 +1,7 @@
 //! `lakelens bench`: figures that anyone can measure again. Ratios are taken within one run, pair by pair, since machines drift.
 
 mod engine;
+mod peers;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -130,6 +130,16 @@ impl Network {
         Ok(runner.ok().filter(|runner| runner.turn().and_then(|mut turn| turn.run()).is_ok()))
     }
 
+    /// The file with the graph.
+    pub fn graph(&self) -> &Path {
+        &self.opened.source.path
+    }
+
+    /// Pixels across and down of the pictures that it takes.
+    pub fn side(&self) -> usize {
+        self.opened.file.preprocess.crop as usize
+    }
+
     /// The network on stock tract, an image at a time, which is how tract is fastest.
     ///
     /// # Errors

@@ -15,6 +15,8 @@ pub(super) enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
+    #[cfg(test)]
+    Text(&'static str),
 }
 
 /// A size in a declared shape.
@@ -48,6 +50,19 @@ impl Builder {
             name: name.to_owned(),
             dims: dims.iter().map(|&d| d as i64).collect(),
             data_type: DataType::Float as i32,
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Default::default()
+        });
+        name.to_owned()
+    }
+
+    /// Adds a constant list of integers.
+    #[cfg(test)]
+    pub fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        self.graph.initializer.push(TensorProto {
+            name: name.to_owned(),
+            dims: vec![values.len() as i64],
+            data_type: DataType::Int64 as i32,
             raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
             ..Default::default()
         });
@@ -100,6 +115,8 @@ fn attribute(name: &str, value: &Attribute) -> AttributeProto {
         Attribute::Int(i) => (proto.r#type, proto.i) = (AttributeType::Int as i32, *i),
         Attribute::Ints(v) => (proto.r#type, proto.ints) = (AttributeType::Ints as i32, v.clone()),
         Attribute::Float(f) => (proto.r#type, proto.f) = (AttributeType::Float as i32, *f),
+        #[cfg(test)]
+        Attribute::Text(text) => (proto.r#type, proto.s) = (AttributeType::String as i32, text.as_bytes().into()),
     }
     proto
 }

@@ -108,7 +108,7 @@ impl fmt::Display for Comparison {
 }
 
 /// Cosine of the angle between two vectors; `None` for empty ones or of different lengths. Two vectors of zeros are the same.
-fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> Option<f64> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     let product = dot(a, a) * dot(b, b);
     (!a.is_empty() && a.len() == b.len()).then(|| if product > 0.0 { dot(a, b) / product.sqrt() } else { f64::from(u8::from(a == b)) })

@@ -20,7 +20,7 @@ pub(super) fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> Res
         }
     };
     let mut all: Vec<(usize, Result<T>)> = std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&turns)).collect();
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(turns)).collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
     });
     all.sort_by_key(|(part, _)| *part);

@@ -39,6 +39,7 @@ pub(super) struct TractModel {
 }
 
 /// Logits and embedding of one image, as the graph gives them.
+#[derive(Debug, Clone)]
 pub(super) struct Raw {
     pub logits: Vec<f32>,
     pub embedding: Vec<f32>,

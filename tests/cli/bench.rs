@@ -70,3 +70,29 @@ fn what_cannot_be_measured_is_refused() {
         assert!(stderr(&output).contains(why), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn peers_stand_beside_ours() {
+    let folder = lake(0);
+    // In place of Python, one that says that a peer takes a millisecond an image.
+    let python = folder.path().join("python");
+    let way = r#"[{"runtime": "openvino", "version": "1.2", "precision": "f32", "setting": "a thread"}]"#;
+    std::fs::write(&python, format!("#!/bin/sh\necho '{way}'\nwhile read turn; do echo '[0.001]'; done\n")).unwrap();
+    std::fs::set_permissions(&python, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let args = ["bench", "engine", "--model", "model", "--batch", "1,2", "--threads", "1", "--seconds", "0", "--no-tract", "--peers"];
+    let run = |python: &str, more: &[&str], code: i32| {
+        let output = super::command(folder.path(), &[&args[..], more].concat()).env("LAKELENS_PYTHON", python).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        output
+    };
+    let figures: Value = serde_json::from_slice(&run(python.to_str().unwrap(), &["--json"], 0).stdout).unwrap();
+    let network = &figures["networks"][0];
+    let (peer, runs) = (&network["peers"][0], network["runs"].as_array().unwrap());
+    assert_eq!((&peer["runtime"], number(&peer["images_per_s"]), &peer["threads"]), (&"openvino".into(), 1000.0, &1.into()));
+    assert!((number(&runs[0]["over_best_peer"]) - number(&runs[0]["images_per_s"]) / 1000.0).abs() < 1e-6);
+    assert!(runs[1]["over_best_peer"].is_null(), "peers take an image a call");
+    let table = String::from_utf8(run(python.to_str().unwrap(), &[], 0).stdout).unwrap();
+    assert!(table.contains("openvino 1.2, a thread") && table.contains("of peak stock tract"), "{table}");
+    assert!(stderr(&run("false", &[], 2)).contains("pip install onnxruntime openvino numpy"));
+    assert!(stderr(&run("./nowhere", &[], 2)).contains("LAKELENS_PYTHON"));
+}

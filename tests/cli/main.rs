@@ -7,6 +7,7 @@ mod bench;
 mod helpers;
 mod outputs;
 mod precision;
+mod quantize;
 mod refusals;
 mod resume;
 mod stopping;

@@ -70,13 +70,8 @@ fn bf16_of_a_seeded_resnet50_is_near_f32() {
     assert_eq!(bf16_beside_f32(folder.path(), "photos").0, 16);
 }
 
-#[test]
-fn bf16_of_trained_weights_gives_the_photographs_their_labels() {
-    let (Ok(data), true) = (std::env::var(DATA), has_bf16()) else {
-        eprintln!("left out: {DATA} does not name a folder of photographs and a trained network, or this processor does not multiply bf16");
-        return;
-    };
-    let data = std::path::absolute(data).unwrap();
+/// A folder with EfficientNet-Lite0 in `model/`.
+pub fn trained(data: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("model")).unwrap();
     for file in ["model.onnx", "labels.txt"] {
@@ -89,6 +84,17 @@ fn bf16_of_trained_weights_gives_the_photographs_their_labels() {
         of(128.0)
     );
     std::fs::write(folder.path().join("model/model.yaml"), description).unwrap();
+    folder
+}
+
+#[test]
+fn bf16_of_trained_weights_gives_the_photographs_their_labels() {
+    let (Ok(data), true) = (std::env::var(DATA), has_bf16()) else {
+        eprintln!("left out: {DATA} does not name a folder of photographs and a trained network, or this processor does not multiply bf16");
+        return;
+    };
+    let data = std::path::absolute(data).unwrap();
+    let folder = trained(&data);
     let (images, sure) = bf16_beside_f32(folder.path(), data.join("photos").to_str().unwrap());
     assert!(sure * 10 > images * 8, "f32 is sure of {sure} of {images}");
     eprintln!("{images} photographs, of which f32 is sure of {sure}: the same labels, cosine at least 0.999");

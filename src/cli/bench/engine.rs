@@ -10,6 +10,7 @@ use lakelens_engine::kernels::peak::{Arithmetic, measure};
 use serde::Serialize;
 
 use super::super::{Common, print};
+use super::peers::{Peers, Way};
 use crate::config::Precision;
 use crate::model::bench::{LayerTime, Loading, Network, Runner};
 use crate::model::init_resnet50;
@@ -39,6 +40,10 @@ pub struct Args {
     /// Leave stock tract out.
     #[arg(long)]
     no_tract: bool,
+    /// onnxruntime and OpenVINO on the same graphs, an image a call, by turns with ours; needs python3 (or what LAKELENS_PYTHON names) with `pip install
+    /// onnxruntime openvino numpy`. Graphs with QuantizeLinear run in int8, others in f32 and, if asked for, bf16.
+    #[arg(long)]
+    peers: bool,
 }
 
 fn precision(name: &str) -> std::result::Result<Precision, String> {
@@ -82,6 +87,7 @@ struct NetworkFigures {
     weights_over_file: f64,
     arena_bytes: usize,
     runs: Vec<Run>,
+    peers: Vec<Peer>,
     layers: Vec<Layer>,
 }
 
@@ -97,9 +103,22 @@ struct Run {
     /// Stock tract in f32 with as many threads, an image each at a time, and ours over it.
     tract_images_per_s: Option<f64>,
     over_tract: Option<f64>,
+    /// Of an image a call: over the best peer with as many threads at this precision.
+    over_best_peer: Option<f64>,
     /// Over the same on one thread, and the peak over one thread's.
     scaling: Option<f64>,
     peak_scaling: Option<f64>,
+}
+
+/// Another runtime, an image a call.
+#[derive(Serialize)]
+struct Peer {
+    #[serde(flatten)]
+    way: Way,
+    threads: usize,
+    images_per_s: f64,
+    gflops: f64,
+    share_of_peak: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -218,12 +237,18 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
     let contender = |runner, threads| Contender { runner, threads, best: f64::INFINITY };
     let mut ours: Vec<Contender<'_>> = runners.iter().flat_map(|(_, _, r)| threads.iter().map(move |&t| contender(r, t))).collect();
     let mut tract: Vec<Contender<'_>> = stock.iter().flat_map(|r| threads.iter().map(move |&t| contender(r, t))).collect();
+    let mut peers = Vec::new();
+    for &threads in threads.iter().filter(|_| args.peers) {
+        let precisions: Vec<&str> = args.precision.iter().map(|p| p.name()).collect();
+        peers.push(Peers::start(network.graph(), network.side(), threads, &precisions, TURN)?);
+    }
     let until = Instant::now() + Duration::from_secs_f64(args.seconds.clamp(0.0, 86_400.0));
     let mut rounds = 0;
     while rounds < 3 || Instant::now() < until {
         for one in tract.iter_mut().chain(&mut ours) {
             one.turn()?;
         }
+        peers.iter_mut().try_for_each(Peers::turn)?;
         for best in peaks.iter_mut() {
             let arithmetic = match best.arithmetic {
                 "f32" => Arithmetic::F32,
@@ -239,6 +264,19 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
     let combinations = runners.iter().flat_map(|(precision, batch, _)| threads.iter().map(move |&t| (precision.name(), *batch, t)));
     let combinations: Vec<_> = combinations.zip(&ours).collect();
     let rate = |c: &Contender<'_>| 1.0 / c.best;
+    let ways = peers.iter().flat_map(|p| p.ways.iter().map(|(way, best)| (p.threads, way, 1.0 / best)));
+    let peer = |(threads, way, images_per_s): (usize, &Way, f64)| Peer {
+        way: way.clone(),
+        threads,
+        images_per_s,
+        gflops: images_per_s * gflop,
+        share_of_peak: peak_of(&way.precision, threads).map(|p| images_per_s * gflop / p),
+    };
+    let others: Vec<Peer> = ways.map(peer).collect();
+    let best_peer = |precision: &str, threads: usize| {
+        let like = others.iter().filter(|p| p.way.precision == precision && p.threads == threads);
+        like.map(|p| p.images_per_s).max_by(f64::total_cmp)
+    };
     let runs = combinations.iter().map(|&((precision, batch, threads), contender)| {
         let alone = combinations.iter().find(|((p, b, t), _)| *p == precision && *b == batch && *t == 1).map(|(_, c)| rate(c));
         let tract = tract.iter().find(|c| c.threads == threads).map(rate);
@@ -253,6 +291,7 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
             share_of_peak: peak.map(|p| images_per_s * gflop / p),
             tract_images_per_s: tract,
             over_tract: tract.map(|t| images_per_s / t),
+            over_best_peer: best_peer(precision, threads).filter(|_| batch == 1).map(|p| images_per_s / p),
             scaling: alone.map(|a| images_per_s / a),
             peak_scaling: peak.zip(peak_of(precision, 1)).map(|(all, one)| all / one),
         }
@@ -283,6 +322,7 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
         weights_over_file: report.weight_bytes() as f64 / network.file_bytes.max(1) as f64,
         arena_bytes: report.arena_bytes(),
         runs,
+        peers: others,
         layers,
     })
 }
@@ -313,8 +353,9 @@ fn text(figures: &Figures) -> String {
             n.weights_over_file,
             megabytes(n.arena_bytes as f64),
         );
-        let heads = ["precision", "batch", "threads", "images/s", "GFLOP/s", "of peak", "stock tract", "x tract", "x 1 thread", "peak's"];
-        let _ = writeln!(out, "{}", heads.map(|h| format!("{h:>11}")).concat());
+        let heads =
+            ["precision", "batch", "threads", "images/s", "GFLOP/s", "of peak", "stock tract", "x tract", "x peer", "x 1 thread", "peak's"];
+        let _ = writeln!(out, "{}", heads.map(|h| format!("{h:>12}")).concat());
         for r in &n.runs {
             let cells = [
                 r.precision.to_owned(),
@@ -325,10 +366,18 @@ fn text(figures: &Figures) -> String {
                 or(r.share_of_peak, 3),
                 or(r.tract_images_per_s, 2),
                 or(r.over_tract, 2),
+                or(r.over_best_peer, 2),
                 or(r.scaling, 2),
                 or(r.peak_scaling, 2),
             ];
-            let _ = writeln!(out, "{}", cells.map(|c| format!("{c:>11}")).concat());
+            let _ = writeln!(out, "{}", cells.map(|c| format!("{c:>12}")).concat());
+        }
+        for p in &n.peers {
+            let share = or(p.share_of_peak, 3);
+            let (rate, gflops) = (format!("{:.2}", p.images_per_s), format!("{:.1}", p.gflops));
+            let Way { runtime, version, precision, setting } = &p.way;
+            let _ =
+                writeln!(out, "{precision:>12}{:>12}{:>12}{rate:>12}{gflops:>12}{share:>12}  {runtime} {version}, {setting}", 1, p.threads);
         }
         if !n.layers.is_empty() {
             let _ = writeln!(out, "\n{:>9} {:>8} {:>7}  layers on the engine, one image", "us", "GFLOP/s", "of peak");

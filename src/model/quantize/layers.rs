@@ -84,7 +84,7 @@ pub(super) fn layers(graph: &GraphProto) -> Vec<Layer> {
             input: node.input[0].clone(),
             output: node.output[0].clone(),
             weight: weight.clone(),
-            groups: usize::try_from(int(node, "group", 1)).ok().filter(|&g| g > 0 && dims[axis] % g == 0)?,
+            groups: usize::try_from(int(node, "group", 1)).ok().filter(|&g| g > 0 && dims[axis].is_multiple_of(g))?,
             dims,
             axis,
             values,

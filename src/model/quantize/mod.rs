@@ -17,11 +17,12 @@ use tract_onnx::pb::ModelProto;
 
 use self::layers::{Layer, Scale};
 use self::observe::{Runner, Seen};
-use self::range::{Clip, Grid};
+use self::range::Grid;
 use super::compare::{Answer, Bar, Comparison, Pictures, compare, load_to_compare};
 use super::heads::Heads;
 use super::load::open;
 use super::onnx::Source;
+use super::tract::Raw;
 use super::{engine, scores};
 use crate::config::{Activation, Precision};
 use crate::{Error, Result};
@@ -38,11 +39,13 @@ pub struct Share {
 /// A layer that was left in floats.
 #[derive(Debug, Clone, Serialize)]
 pub struct FloatLayer {
+    #[serde(skip)]
+    index: usize,
     /// Its name in the graph.
     pub name: String,
     /// Floating point operations an image.
     pub flops: u64,
-    /// What was lost by rounding it alone: one less the mean cosine of the embedding (without an embedding: of the logits).
+    /// What was lost by quantising it alone: one less the mean cosine of the embedding or of the logits, whichever lost more.
     pub loss: f64,
 }
 
@@ -85,16 +88,13 @@ impl Work<'_> {
         let graph = self.source.graph();
         let rounded = layers::rounded(graph, &self.layers, float);
         let quantised = self.layers.iter().enumerate().filter(|(i, _)| !float.contains(i)).map(|(_, layer)| {
-            let input = self.grid(&layer.input, &rounded);
-            let integers = weights::round(layer, input, None);
-            // Means are of channels where the channels stand second.
-            let seen = &self.seen[&layer.input];
-            let integers = if seen.shape.len() == 3 {
-                integers
-            } else {
-                let shift: Vec<f32> = weights::mean_shift(layer, &integers, &seen.means()).into_iter().map(|s| -s).collect();
-                weights::round(layer, input, Some(&shift))
-            };
+            let (input, seen) = (self.grid(&layer.input, &rounded), &self.seen[&layer.input]);
+            let mut integers = weights::round(layer, input, None);
+            // Of three axes it is not known which one has the channels.
+            if seen.shape.len() != 3 {
+                let shift = weights::mean_shift(layer, &integers, &seen.means());
+                integers = weights::round(layer, input, Some(&shift));
+            }
             qdq::Quantised { layer, integers, input }
         });
         let quantised: Vec<_> = quantised.collect();
@@ -110,11 +110,21 @@ impl Work<'_> {
         self.grids[of]
     }
 
-    /// What a graph answers.
-    fn answers(&self, proto: &ModelProto, pictures: &[usize]) -> Result<Vec<Answer>> {
-        let runner = Runner::new(proto, &self.source, &self.heads, self.crop, &[])?;
-        let said = runner.answers(self.read, pictures)?;
-        Ok(said.into_iter().map(|(logits, embedding)| answer(logits, embedding, self.activation)).collect())
+    /// What a graph gives: logits and embedding of each picture.
+    fn run(&self, proto: &ModelProto, pictures: &[usize]) -> Result<Vec<Raw>> {
+        Runner::new(proto, &self.source, &self.heads, self.crop, &[])?.answers(self.read, pictures)
+    }
+
+    /// What that says.
+    fn answers(&self, given: &[Raw]) -> Vec<Answer> {
+        let answer = |raw: &Raw| {
+            let mut scores = raw.logits.clone();
+            scores::activate(&mut scores, self.activation);
+            let best = scores::top_k(&scores, 2, f32::NEG_INFINITY, &[]);
+            let score = |nth: usize| best.get(nth).map_or(0.0, |l| l.score);
+            Answer { best: best.first().map_or(0, |l| l.index), margin: score(0) - score(1), embedding: raw.embedding.clone() }
+        };
+        given.iter().map(answer).collect()
     }
 
     /// Floating point operations of a layer for one image: two for each weight and position that it is applied at.
@@ -122,13 +132,6 @@ impl Work<'_> {
         let shape = self.seen.get(&layer.output).map_or(&[][..], |s| &s.shape);
         2 * (layer.values.len() * shape.iter().skip(2).product::<usize>().max(1)) as u64
     }
-}
-
-fn answer(mut logits: Vec<f32>, embedding: Vec<f32>, activation: Activation) -> Answer {
-    scores::activate(&mut logits, activation);
-    let best = scores::top_k(&logits, 2, f32::NEG_INFINITY, &[]);
-    let score = |nth: usize| best.get(nth).map_or(0.0, |l| l.score);
-    Answer { best: best.first().map_or(0, |l| l.index), margin: score(0) - score(1), embedding }
 }
 
 /// Writes the model at `path` in integers to the folder `out`, if it reaches `bar` on the pictures held back.
@@ -153,13 +156,12 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
     let runner = Runner::new(&source.proto, &source, &heads, crop, &tensors)?;
     let seen = runner.ranges(read, &share.calibration, &tensors)?;
     let histograms = runner.histograms(read, &share.calibration, &seen)?;
-    let clip = if std::env::var("CLIP").is_ok() { Clip::None } else { Clip::LeastError };
-    let grids = histograms.iter().map(|(name, h)| (name.clone(), h.grid(clip))).collect();
+    let grids = histograms.iter().map(|(name, h)| (name.clone(), h.grid())).collect();
     let activation = opened.file.outputs.activation.unwrap_or(Activation::Softmax);
-    let work = Work { source, heads, activation, crop, layers, seen, grids, read };
-    let due: Vec<Answer> = runner.answers(read, &share.calibration)?.into_iter().map(|(l, e)| answer(l, e, activation)).collect();
+    let due = runner.answers(read, &share.calibration)?;
     drop(runner);
-    let chosen = choose::choose(&work, &due, share, bar)?;
+    let work = Work { source, heads, activation, crop, layers, seen, grids, read };
+    let chosen = choose::choose(&work, &due, &share.calibration, bar)?;
     let written = folder::Written::new(path, out, &work.source, &chosen.proto)?;
     // On the engine where it has integers, else in floats on tract: the same but for rounding, and slower.
     let precision = if engine::options(Precision::Int8).is_ok() { Precision::Int8 } else { Precision::F32 };
@@ -178,7 +180,12 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
         comparison,
     };
     if !done.comparison.reaches(bar) {
-        return Err(Error::failed(format_args!("{done}")));
+        let short = done.comparison.short_of(bar);
+        return Err(Error::failed(format_args!(
+            "the quantised model falls short on {} pictures held back: {short}; nothing was written. Give more pictures, and more like those that the \
+             model will see, or ask for less",
+            done.comparison.pictures
+        )));
     }
     written.keep(out, force)?;
     Ok(done)
@@ -195,8 +202,17 @@ impl std::fmt::Display for Quantized {
             100.0 * self.flops_in_integers
         )?;
         for layer in &self.float {
-            writeln!(f, "  in floats {} ({:.1} MFLOP): alone it costs {:.5}", layer.name, layer.flops as f64 / 1e6, layer.loss)?;
+            writeln!(
+                f,
+                "  in floats {} ({:.1} MFLOP): quantised alone it costs a cosine of {:.5}",
+                layer.name,
+                layer.flops as f64 / 1e6,
+                layer.loss
+            )?;
         }
         writeln!(f, "size        {:.2} MB, was {:.2} MB", self.bytes_after as f64 / 1e6, self.bytes_before as f64 / 1e6)
     }
 }
+
+#[cfg(test)]
+mod tests;

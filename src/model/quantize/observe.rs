@@ -11,6 +11,7 @@ use super::super::compare::Pictures;
 use super::super::heads::Heads;
 use super::super::onnx::Source;
 use super::super::parts::in_parts;
+use super::super::tract::Raw;
 use super::super::{Tensor, compile};
 use super::range::Histogram;
 use crate::{Error, Result};
@@ -65,10 +66,13 @@ impl Runner {
     }
 
     /// Logits and embedding of each picture.
-    pub fn answers(&self, read: &Pictures<'_>, pictures: &[usize]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+    pub fn answers(&self, read: &Pictures<'_>, pictures: &[usize]) -> Result<Vec<Raw>> {
         let parts = self.over(read, pictures, Vec::new, |all, outputs| {
             let mut values = outputs.iter().take(self.first).map(floats);
-            all.push((values.next().transpose()?.unwrap_or_default(), values.next().transpose()?.unwrap_or_default()));
+            all.push(Raw {
+                logits: values.next().transpose()?.unwrap_or_default(),
+                embedding: values.next().transpose()?.unwrap_or_default(),
+            });
             Ok(())
         })?;
         Ok(parts.into_iter().flatten().collect())

@@ -28,22 +28,13 @@ impl Grid {
     #[cfg(test)]
     pub fn round(self, value: f32) -> f32 {
         let zero = f32::from(self.zero);
-        ((value / self.scale).round_ties_even() + zero).clamp(0.0, 255.0).mul_add(self.scale, -zero * self.scale)
+        (((value / self.scale).round_ties_even() + zero).clamp(0.0, 255.0) - zero) * self.scale
     }
 
     /// The least and the largest number that it has.
     pub fn ends(self) -> (f32, f32) {
         (-f32::from(self.zero) * self.scale, (255.0 - f32::from(self.zero)) * self.scale)
     }
-}
-
-/// How the range of a tensor is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Clip {
-    /// From the least to the largest value.
-    None,
-    /// The range of least mean square error, cut off values included.
-    LeastError,
 }
 
 /// How often values occur between a tensor's least and largest. Zeros are left out: they are exact on every grid.
@@ -75,12 +66,9 @@ impl Histogram {
         self.bins.iter_mut().zip(&other.bins).for_each(|(a, b)| *a += b);
     }
 
-    /// The grid of the tensor.
-    pub fn grid(&self, clip: Clip) -> Grid {
+    /// The grid of least square error over all values, those that lie beyond its ends included.
+    pub fn grid(&self) -> Grid {
         let whole = Grid::over(self.low, self.high);
-        if clip == Clip::None || self.bins.iter().all(|&n| n == 0) {
-            return whole;
-        }
         let (mut low, mut high, mut best) = (self.low, self.high, (self.error(whole), whole));
         // One end at a time: the error is nearly separable in the two.
         for _ in 0..2 {
@@ -126,20 +114,21 @@ mod tests {
     fn a_tail_is_cut_off_and_a_flat_range_is_kept() {
         let mut flat = Histogram::new(0.0, 6.0);
         flat.add((1..=6000).map(|i| i as f32 / 1000.0));
-        let (_, high) = flat.grid(Clip::LeastError).ends();
+        let (_, high) = flat.grid().ends();
         assert!((5.8..=6.0).contains(&high), "{high}");
         let mut tail = Histogram::new(0.0, 100.0);
-        tail.add((1..=100_000).map(|i| i as f32 / 100_000.0).chain([100.0]));
-        let (_, high) = tail.grid(Clip::LeastError).ends();
-        assert!(high < 60.0, "{high}");
-        assert!((tail.grid(Clip::None).ends().1 - 100.0).abs() < 1e-3);
+        tail.add((1..=2_000_000).map(|i| i as f32 / 2_000_000.0).chain([100.0]));
+        let (_, high) = tail.grid().ends();
+        // n (high / 255)² / 12 + (100 - high)² is least at 100 / (1 + n / (12 * 255²)).
+        assert!((27.0..=29.1).contains(&high), "{high}");
+        assert!((Grid::over(tail.low, tail.high).ends().1 - 100.0).abs() < 1e-3);
     }
 
     #[test]
     fn nothing_but_zeros_has_a_grid() {
         let mut zeros = Histogram::new(0.0, 0.0);
         zeros.add([0.0; 5].into_iter());
-        assert_eq!(zeros.grid(Clip::LeastError), Grid { scale: 1.0, zero: 0 });
+        assert_eq!(zeros.grid(), Grid { scale: 1.0, zero: 0 });
     }
 
     proptest! {
@@ -162,7 +151,7 @@ mod tests {
             let mut histogram = Histogram::new(low, high);
             histogram.add(all.iter().copied());
             let real = |grid: Grid| all.iter().map(|&v| f64::from(grid.round(v) - v).powi(2)).sum::<f64>();
-            let (cut, whole) = (real(histogram.grid(Clip::LeastError)), real(histogram.grid(Clip::None)));
+            let (cut, whole) = (real(histogram.grid()), real(Grid::over(low, high)));
             prop_assert!(cut <= whole * 1.35 + 1e-3, "{cut} {whole}");
         }
     }

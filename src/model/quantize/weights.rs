@@ -9,9 +9,6 @@ const LARGEST: f32 = 127.0;
 const LARGEST_BIAS: f64 = (1u32 << 29) as f64;
 /// A channel of zeros needs a scale, too; its product with that of the input is still a normal number.
 const SMALLEST: f32 = 1e-20;
-/// Shares of a channel's largest weight that are tried as the end of its range.
-const SHARES: [f32; 11] = [1.0, 0.98, 0.96, 0.94, 0.92, 0.9, 0.88, 0.86, 0.84, 0.82, 0.8];
-
 /// A layer in integers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Integers {
@@ -23,14 +20,14 @@ pub(super) struct Integers {
     pub bias: Option<Vec<i32>>,
 }
 
-/// Rounds a layer that reads `input`. `shift` is added to the bias.
+/// Rounds a layer that reads `input`. `shift`, what that moves each channel by, is taken off the bias.
 pub(super) fn round(layer: &Layer, input: Grid, shift: Option<&[f32]>) -> Integers {
     let mut scales = scales(layer);
     let bias = match (&layer.bias, shift) {
         (None, None) => None,
         (bias, shift) => {
             let of = |values: Option<&[f32]>, c: usize| values.map_or(0.0, |v| f64::from(v[c]));
-            Some((0..layer.channels()).map(|c| of(bias.as_deref(), c) + of(shift, c)).collect::<Vec<f64>>())
+            Some((0..layer.channels()).map(|c| of(bias.as_deref(), c) - of(shift, c)).collect::<Vec<f64>>())
         }
     };
     let step = f64::from(input.scale);
@@ -50,34 +47,19 @@ pub(super) fn round(layer: &Layer, input: Grid, shift: Option<&[f32]>) -> Intege
     Integers { weights, scales, bias }
 }
 
-/// For each output channel the scale of least square error, out of those that cut off up to a fifth of the largest weight.
+/// For each output channel the scale that its largest weight becomes the largest integer with. Cutting that weight off does not pay: with the share of least
+/// square error, tried from 0.8 to 1, EfficientNet-Lite0's embeddings came out the same to four digits.
 fn scales(layer: &Layer) -> Vec<f32> {
     let channel = layer.channel_of();
     let mut largest = vec![0f32; layer.channels()];
     layer.values.iter().enumerate().for_each(|(at, w)| largest[channel(at)] = largest[channel(at)].max(w.abs()));
-    let mut best = vec![(f64::INFINITY, 0f32); layer.channels()];
-    for share in SHARES {
-        let mut errors = vec![0f64; layer.channels()];
-        for (at, &w) in layer.values.iter().enumerate() {
-            let c = channel(at);
-            let scale = largest[c] * share / LARGEST;
-            if scale > 0.0 {
-                let rounded = (w / scale).round_ties_even().clamp(-LARGEST, LARGEST) * scale;
-                errors[c] += f64::from(rounded - w).powi(2);
-            }
-        }
-        for ((best, error), largest) in best.iter_mut().zip(errors).zip(&largest) {
-            if error < best.0 {
-                *best = (error, largest * share / LARGEST);
-            }
-        }
-    }
-    best.into_iter().map(|(_, scale)| scale).collect()
+    largest.into_iter().map(|w| w / LARGEST).collect()
 }
 
 /// What rounding the weights moves each output channel by on average, if the input channels have these means: to be taken off the bias.
 ///
-/// Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, with means that were measured.
+/// Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, with means that were measured. (Means of the quantised
+/// network's own outputs, in all layers at once and in rounds, do not settle: each layer then answers for all before it.)
 pub(super) fn mean_shift(layer: &Layer, integers: &Integers, means: &[f32]) -> Vec<f32> {
     let (channel, input) = (layer.channel_of(), layer.input_of());
     let mut shift = vec![0f64; layer.channels()];
