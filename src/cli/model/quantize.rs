@@ -90,10 +90,10 @@ pub struct VerifyArgs {
 
 /// Quantises, prints what came of it, or fails with it.
 pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
+    let preprocess = crate::model::inspect(&args.model)?.preprocess;
     let pictures = Pictures::find(&args.images, SEED, 2, MOST_TO_CHECK.saturating_add(args.calibration as usize))?;
     let half = (pictures.len() / 2).min(args.calibration as usize);
     let share = Share { calibration: (0..half).collect(), check: (half..pictures.len()).collect() };
-    let preprocess = crate::model::inspect(&args.model)?.preprocess;
     let read = pictures.tensors(&preprocess);
     let done = quantize(&args.model, &args.out, (&read, &share), &args.bar.bar(), args.force)?;
     if common.json {
@@ -104,8 +104,8 @@ pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
 
 /// Compares, prints the comparison, and fails if it stays below the bar.
 pub fn verify(args: &VerifyArgs, common: &Common) -> Result<()> {
-    let pictures = Pictures::find(&args.images, SEED, 1, MOST_TO_CHECK)?;
     let (a, b) = (load_to_compare(&args.a, args.precision_a)?, load_to_compare(&args.b, args.precision_b)?);
+    let pictures = Pictures::find(&args.images, SEED, 1, MOST_TO_CHECK)?;
     let (read_a, read_b) = (pictures.tensors(&a.file.preprocess), pictures.tensors(&b.file.preprocess));
     let all: Vec<usize> = (0..pictures.len()).collect();
     let comparison = compare((&a, &read_a), (&b, &read_b), &all)?;
