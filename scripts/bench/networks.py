@@ -18,9 +18,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 NETWORKS = "resnet50 vgg16 mobilenet_v2 efficientnet_b0 densenet121".split()
 
 
+def precision_of(graph, args):
+    file = graph / "model.onnx" if graph.is_dir() else graph
+    return "int8" if file.exists() and b"DequantizeLinear" in file.read_bytes() else args.precision
+
+
 def measured(graph, args):
     command = [args.lakelens, "-q", "bench", "engine", "--peers", "--json", "--batch", "1", "--model", graph]
-    command += ["--threads", args.threads, "--precision", args.precision, "--seconds", args.seconds]
+    command += ["--threads", args.threads, "--precision", precision_of(graph, args), "--seconds", args.seconds]
     run = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, env={**os.environ, "LAKELENS_PYTHON": sys.executable})
     return json.loads(run.stdout)["networks"][0] if run.returncode == 0 else None
 
@@ -52,7 +57,7 @@ def main():
             continue
         for run in network["runs"]:
             peer = best_peer(network, run)
-            name, rate = network["model"].split("@")[0], f"{run['images_per_s']:.1f}"
+            name, rate = graph.name if graph.is_dir() else graph.stem, f"{run['images_per_s']:.1f}"
             share = f"{run['share_of_peak']:.2f}" if run["share_of_peak"] else "-"
             theirs = f"{peer['runtime']} {peer['images_per_s']:.1f}, {peer['setting']}" if peer else "-"
             ratios = [f"{value:.2f}" if value else "-" for value in (run["over_best_peer"], run["over_tract"])]
