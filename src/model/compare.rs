@@ -99,7 +99,10 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pictures    {}, of which the first model is sure of {}", self.pictures, self.sure)?;
-        writeln!(f, "agreement   {:.1}% of those ({} of {})", 100.0 * self.agreement(), self.same_label, self.sure)?;
+        match self.sure {
+            0 => writeln!(f, "agreement   not known: on no picture do the two best scores differ by more than {TORN}")?,
+            sure => writeln!(f, "agreement   {:.1}% of those ({} of {sure})", 100.0 * self.agreement(), self.same_label)?,
+        }
         match (self.cosine_mean, self.cosine_least) {
             (Some(mean), Some(least)) => writeln!(f, "embedding   cosine {mean:.4} on average, {least:.4} at least"),
             _ => writeln!(f, "embedding   not compared: a model has none, or the two are of different lengths"),
