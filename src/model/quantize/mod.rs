@@ -63,7 +63,7 @@ pub struct Quantized {
     /// On pictures that had no part in it, beside the model in f32.
     pub comparison: Comparison,
     /// What the quantised model was run with for that.
-    pub precision: &'static str,
+    pub precision: String,
     /// Bytes of the graph before.
     pub bytes_before: u64,
     /// And after.
@@ -174,7 +174,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
         layers: work.layers.len() - chosen.float.len(),
         float: chosen.float,
         flops_in_integers: 1.0 - left as f64 / all.max(1) as f64,
-        precision: precision.name(),
+        precision: after.info().precision.to_string(),
         bytes_before: work.source.bytes,
         bytes_after: written.bytes(),
         comparison,
