@@ -169,15 +169,18 @@ impl<I: Packs> Direct<I> {
         f32: Applies<O>,
     {
         let [oh, ow] = shape.output();
-        let tiles = Tiles::new(args.images * oh * ow);
         let vectors = (shape.out_channels / shape.groups).div_ceil(self.isa.lanes());
+        let widest = tile::panels(self.isa, vectors).map(|(_, count)| count).max().unwrap_or(1);
+        let most = tile::most_rows(self.isa, widest);
+        let tiles = Tiles::new(args.images * oh * ow, most);
+        let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         // Weights that stay in L2 anyway: all of a few pixels' channels first, so that input and output pass through the cache once.
         let part = if self.weights.len() * 4 <= WEIGHTS_KEPT { TILES_AT_ONCE } else { tiles.count };
         for first in (0..tiles.count).step_by(part) {
             let range = first..(first + part).min(tiles.count);
             for group in 0..shape.groups {
                 for panel in tile::panels(self.isa, vectors) {
-                    self.panel(&shape, activation, args, tiles, range.clone(), group, panel);
+                    self.panel(&shape, activation, args, &mut pointers, tiles, range.clone(), group, panel);
                 }
             }
         }
@@ -190,6 +193,7 @@ impl<I: Packs> Direct<I> {
         shape: &ConvShape,
         activation: Activation,
         args: &mut ConvArgs<'_, I, O>,
+        pointers: &mut [[*const I; ROWS]; RUNS],
         tiles: Tiles,
         range: Range<usize>,
         group: usize,
@@ -217,9 +221,8 @@ impl<I: Packs> Direct<I> {
         let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
         // Where consecutive pixels are consecutive memory, the first panel asks for the input of the tiles that follow: beyond this range, or two further.
         let streamed = pointwise && column == 0 && self.blocks.len() == 1 && args.input_pitch == shape.in_channels;
-        let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * ROWS } else { 2 * ROWS };
+        let ahead = if range.len() <= TILES_AT_ONCE { TILES_AT_ONCE * tiles.most() } else { 2 * tiles.most() };
         let soon_step = tile::soon_step(self.isa, width * 4, range.len());
-        let mut pointers = [[std::ptr::null(); ROWS]; RUNS];
         // Sums that are not finished are kept in the output, or apart where that is too narrow for them: those of a tile, if it is finished next.
         let (sums, sums_pitch, sums_step) = match O::as_sums(args.output[column..].as_mut_ptr()) {
             Some(output) => (output.wrapping_add(tiles.first_row(range.start) * args.output_pitch), args.output_pitch, args.output_pitch),
@@ -239,8 +242,10 @@ impl<I: Packs> Direct<I> {
             for index in range.clone() {
                 let rows = tiles.rows(index);
                 if pointwise {
-                    for (run, pointers) in runs.iter().zip(&mut pointers) {
-                        *pointers = std::array::from_fn(|row| input.wrapping_add((at + row) * args.input_pitch + run.channel));
+                    for (run, pointers) in runs.iter().zip(&mut *pointers) {
+                        for (row, pointer) in pointers[..rows].iter_mut().enumerate() {
+                            *pointer = input.wrapping_add((at + row) * args.input_pitch + run.channel);
+                        }
                     }
                 } else {
                     let mut windows = [(0, 0, input); ROWS];
@@ -250,13 +255,13 @@ impl<I: Packs> Direct<I> {
                         *window = (y, x, input.wrapping_add(first));
                         pixel.step(output);
                     }
-                    self.point(shape, runs, args.input_pitch, &windows[..rows], &mut pointers);
+                    self.point(shape, runs, args.input_pitch, &windows[..rows], pointers);
                 }
                 let asked = (index - range.start) * words * soon_step;
                 let (soon, soon_step) = if range.start == 0 && asked < words * width * 4 {
                     (next.cast::<i8>().wrapping_add(asked), soon_step)
                 } else if streamed {
-                    (input.wrapping_add((at + ahead) * args.input_pitch).cast(), ROWS * 4)
+                    (input.wrapping_add((at + ahead) * args.input_pitch).cast(), tiles.most() * 4)
                 } else {
                     (panel.cast(), 0)
                 };
@@ -340,7 +345,8 @@ impl<I: Packs> Direct<I> {
     ) {
         let ConvShape { input: [h, w], pad: [top, left, ..], kernel, dilation, .. } = *shape;
         let [down, across] = [0, 1].map(|axis| (kernel[axis] - 1) * dilation[axis]);
-        let inside = windows.iter().all(|(y, x, _)| *y >= top && y + down < top + h && *x >= left && x + across < left + w);
+        let inside =
+            shape.pad == [0; 4] || windows.iter().all(|(y, x, _)| *y >= top && y + down < top + h && *x >= left && x + across < left + w);
         for (run, pointers) in runs.iter().zip(pointers) {
             let (ky, kx) = (run.ky * dilation[0], run.kx * dilation[1]);
             // Wraps where the window begins outside the image; it comes back inside, or is not used.

@@ -175,7 +175,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
     fn multiply(&self, input: &[f32], products: &mut [f32], block: Block, count: usize, vector: usize, vectors: usize) {
         let channels = self.shape.in_channels;
         let width = vectors * self.isa.lanes();
-        let tiles = Tiles::new(count);
+        let tiles = Tiles::new(count, tile::most_rows(self.isa, vectors));
         let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * channels);
         let soon_step = tile::soon_step(self.isa, width * 4, tiles.count);
         for point in 0..Self::POINTS {
