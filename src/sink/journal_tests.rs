@@ -174,3 +174,20 @@ async fn a_device_without_room_is_an_error_and_not_waited_for() {
         assert!(error.to_string().starts_with(&format!("cannot write to {out}: No space left on device")), "{error}");
     }
 }
+
+/// As while some other thread starts a process, which has every open file until it becomes its own program.
+#[test]
+fn a_lock_that_goes_a_moment_later_is_waited_for() {
+    let folder = Folder(TempDir::new().unwrap());
+    let out = folder.path();
+    drop(Journal::open(&out, false, false).unwrap());
+    std::fs::write(&out, "").unwrap();
+    let held = std::fs::File::open(&out).unwrap();
+    held.lock().unwrap();
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        drop(held);
+    });
+    Journal::open(&out, true, false).unwrap();
+    letting_go.join().unwrap();
+}

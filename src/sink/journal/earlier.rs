@@ -5,6 +5,7 @@ use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -110,13 +111,22 @@ pub(super) fn create(path: &Path) -> Result<File> {
     }
 }
 
-/// The lock is advisory and ends with the process, so that a run that was killed leaves none behind.
+/// How long another run may take to let go.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// The lock is advisory and ends with the process, so that a run that was killed leaves none behind. It may end a moment later: a process that is just
+/// being started holds all open files until it has become its own program.
 fn lock(path: &Path, file: File) -> Result<File> {
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(taken(path)),
-        Err(TryLockError::Error(error)) => {
-            tracing::warn!("{} cannot be locked ({error}): make sure that no other run writes it", path.display());
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) => return Err(taken(path)),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{} cannot be locked ({error}): make sure that no other run writes it", path.display());
+                break;
+            }
         }
     }
     // A run that ended between the two calls may have removed it.
