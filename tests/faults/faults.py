@@ -114,7 +114,7 @@ def rebalance(world, rng):
     if how == "partition" and 0 < partitions < MOST_PARTITIONS:
         world.cluster.add_partition(world.topics["input"])
         world.strike("rebalance", f"{partitions + 1} partitions now", in_flight)
-    elif empty and (len(world.fleet.running()) < 2 or rng.random() < 0.6):
+    elif empty and (len(world.fleet.running()) < 3 or rng.random() < 0.6):
         worker = rng.choice(empty)
         worker.start()
         world.strike("rebalance", f"worker {worker.number} joins", in_flight)
@@ -130,15 +130,18 @@ def rebalance(world, rng):
 
 
 def broker(which):
+    """One of the three: any, or the one that leads the group or the transaction that ended last."""
+    kind = "broker killed" + ("" if which == "any" else f", the {which} coordinator")
+
     def fault(world, rng):
         while not world.cluster.whole():
             yield 0.5
         find = {"group": lambda: world.cluster.group_coordinator(world.group), "transaction": world.cluster.transaction_coordinator}
         victim = find[which]() if which in find else rng.choice(world.cluster.brokers)
         if victim is None or not victim.alive():
-            return world.missed("broker killed")
+            return world.missed(kind)
         in_flight = yield from flowing(world, [victim.link])
-        world.strike("broker killed", f"broker {victim.number}" + (f", the {which} coordinator" if which in find else ""), in_flight)
+        world.strike(kind, f"broker {victim.number}", in_flight)
         victim.kill()
         yield rng.uniform(1, 10) * world.pace
         victim.start()

@@ -104,6 +104,7 @@ def disk_full_with(stage, options, sink):
         if worker.poll() is not None:
             break
         struck += in_flight
+        stage.tally.strike("disk full", in_flight)
         time.sleep(1)
         (mount / "ballast").unlink()
     code = worker.wait(120)
@@ -133,7 +134,8 @@ def fill(path):
 
 def lost_input(stage, options):
     """Retention deletes input that nobody has read; the group's offsets are deleted. Never a silent jump."""
-    return all([retention(stage, options, n) for n in range(2)] + [offsets_deleted(stage, options, n) for n in range(2)])
+    times = 2 if options.short else 3
+    return all([retention(stage, options, n) for n in range(times)] + [offsets_deleted(stage, options, n) for n in range(times)])
 
 
 def begun_and_killed(stage, options, name):
@@ -171,6 +173,7 @@ def retention(stage, options, n):
     low = committed[0] + 20
     stage.cluster.admin.delete_records([ck.TopicPartition(topics["input"], 0, low)])[ck.TopicPartition(topics["input"], 0)].result(30)
     text = run_to_the_end(stage, f"{name}-stops", file, code=1)
+    stage.tally.strike("input deleted by retention", True)
     named = f"offsets {committed[0]} to {low - 1} (20 messages) were deleted by retention" in text
     # Asked to go on, it does, without those.
     whole = json.loads(file.read_text())
@@ -185,6 +188,7 @@ def offsets_deleted(stage, options, n):
     topics, file, committed = begun_and_killed(stage, options, name)
     stage.cluster.admin.delete_consumer_groups([name])[name].result(30)
     text = run_to_the_end(stage, f"{name}-stops", file, code=1)
+    stage.tally.strike("offsets deleted", True)
     named = f"group `{name}` has no offsets in topic `{topics['input']}`" in text
     # Put back where it was, as the message advises, it goes on there.
     places = [ck.TopicPartition(topics["input"], p, offset) for p, offset in committed.items()]

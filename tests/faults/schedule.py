@@ -1,51 +1,61 @@
-"""Which faults strike, in which order: drawn from the seed alone, before anything runs."""
+"""Which faults strike, in which order: drawn from the seed alone, before anything runs.
+
+Faults strike in lanes, one after the other within a lane and at once across them: what is around the workers (brokers, network, pictures), what kills
+them, what stops them for a while or in order, and what moves their partitions. Each lane plays decks: a deck holds each of its faults as often as WEIGHTS says, in an order that the seed
+draws. Five decks of each lane hold the least number of each kind that the long form must show (`tally.MINIMUM`).
+"""
 
 import itertools
 import random
 
 from faults import FAULTS
 
-#: How often each fault stands in one deck of the long form. About four minutes a deck.
-WEIGHTS = {"kill": 5, "zombie": 3, "sigterm": 3, "rebalance": 8}
-#: What may strike together.
-TOGETHER = ["kill", "zombie", "sigterm", "rebalance", "broker any", "broker group", "network cut", "network mute", "network reset"]
-TOGETHER += ["S3 storm", "S3 slow", "S3 reset", "poison abort", "poison hang"]
-COMBINED = 4
-#: The short form: every kind at least twice, those that come in several forms once in each.
-SHORT = {"kill": 2, "zombie": 2, "sigterm": 2, "rebalance": 4, "helper": 2}
 #: What the forms of one kind begin with.
-KINDS = ("network", "S3", "poison", "broker", "failpoint", "killed at")
+KINDS = ("network", "S3", "poison", "broker", "failpoint")
 
 
 def kind(name):
     return next((word for word in KINDS if name.startswith(word)), name)
 
 
-def combination(rng):
-    """Of two of one kind the one would heal what the other broke."""
-    names = {kind(name): name for name in rng.sample(TOGETHER, len(TOGETHER))}
-    return list(names.values())[: rng.choice([2, 2, 3])]
+#: Each lane's kinds, and the seconds between two of its faults.
+LANES = {
+    "around": (("broker", "network", "S3"), (0.2, 1)),
+    "deaths": (("kill", "failpoint", "poison", "helper"), (1, 5)),
+    "stops": (("zombie", "sigterm"), (2, 10)),
+    "moves": (("rebalance",), (4, 16)),
+}
+#: How often each fault stands in a deck of the long form; once where nothing is said.
+WEIGHTS = {"kill": 7, "failpoint": 2, "zombie": 4, "sigterm": 4, "rebalance": 10, "broker": 2, "S3": 2}
+#: The short form: every kind at least twice, those that come in several forms once in each.
+SHORT = {"kill": 2, "helper": 2, "zombie": 2, "sigterm": 2, "rebalance": 4}
 
 
-def deck(rng, weights, others, combined):
-    cards = [[name] for name in FAULTS for _ in range(weights.get(name, others))]
-    cards += [combination(rng) for _ in range(combined)]
+def deck(rng, lane, weights):
+    kinds, _ = LANES[lane]
+    cards = [name for name in FAULTS if kind(name) in kinds for _ in range(weights.get(kind(name), 1))]
     rng.shuffle(cards)
     return cards
 
 
-def events(seed, short):
-    """Events: seconds to wait before it, and its faults, each with a seed of its own. The short form ends, the long one goes on."""
-    rng = random.Random(seed)
-    rounds = [0] if short else itertools.count()
-    for _ in rounds:
-        cards = deck(rng, SHORT, 1, 2) if short else deck(rng, WEIGHTS, 1, COMBINED)
-        for names in cards:
-            yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]
+def draw(seed, lane, short):
+    """One lane's events: seconds to wait before a fault, its name, and a seed of its own. The short form ends, the long one goes on."""
+    rng = random.Random(f"{seed} {lane}")
+    for _ in [0] if short else itertools.count():
+        for name in deck(rng, lane, SHORT if short else WEIGHTS):
+            yield rng.uniform(*LANES[lane][1]), name, rng.randrange(2**32)
+
+
+def lanes(seed, short):
+    return {lane: draw(seed, lane, short) for lane in LANES}
+
+
+def again(seed, name):
+    rng = random.Random(f"{seed} {name}")
+    while True:
+        yield rng.uniform(0.3, 2.0), name, rng.randrange(2**32)
 
 
 def only(seed, names):
-    """The same faults together, again and again: to look for one thing."""
-    rng = random.Random(seed)
-    while True:
-        yield rng.uniform(0.3, 2.0), [(name, rng.randrange(2**32)) for name in names]
+    """The same faults at once, again and again: to look for one thing."""
+    return {name: again(seed, name) for name in names}

@@ -18,12 +18,15 @@ import schedule
 from cluster import Cluster
 from faults import FAULTS
 from pictures_server import PictureServer
+from tally import Tally
 from workers import Fleet
 from world import World, verify
 
 WORKERS = 4
 PARTITIONS = 4
 GROUP = "lakelens-faults"
+#: From here on the long form must reach its minimums.
+LONG_MINUTES = 30
 
 
 class Stage:
@@ -35,6 +38,7 @@ class Stage:
         self.loop = links.Loop()
         self.server = self.cluster = None
         self.closers = []
+        self.tally = Tally()
 
     def start(self):
         self.cluster = Cluster(self.folder, self.loop)
@@ -64,24 +68,33 @@ def storm(stage, options):
     references = lake.References(options.seed)
     fleet = Fleet(stage.binary, stage.folder, stage.cluster, stage.server.gateways, topics, GROUP, stage.model)
     stage.closers.append(fleet.close)
-    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, pace=0.5 if options.short else 1.0)
+    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, stage.tally, pace=0.5 if options.short else 1.0)
     stage.closers.append(world.stream.over.set)
-    events = schedule.only(options.seed, options.together) if options.together else schedule.events(options.seed, options.short)
-    world.run(events, None if options.short else options.minutes)
+    lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
+    world.run(lanes, None if options.short else options.minutes)
     # What a killed worker left open ends with its transaction's timeout; the verifier waits for that.
     code, table = verify(stage.cluster, topics, stage.folder)
-    print("\n" + table + "\n" + world.counts(), flush=True)
+    print("\n" + table, flush=True)
     problems = [*world.failures, *fleet.failures]
     if problems:
         print(f"\n{len(problems)} workers or waits went wrong:\n" + "\n".join(problems), flush=True)
     kinds = collections.Counter()
-    for name in {*world.hits, *world.idle}:
-        kinds[schedule.kind(name)] += world.hits[name]
-    short_of = [kind for kind, hits in kinds.items() if hits < 2]
+    for name in {*stage.tally.hits, *stage.tally.idle}:
+        kinds[schedule.kind(name)] += stage.tally.hits[name]
+    short_of = [kind for kind, hits in kinds.items() if hits < 2] if options.short else []
     if short_of:
         print(f"struck work less than twice: {', '.join(short_of)}", flush=True)
-    # The short form promises each kind twice; the long one takes what its seed draws.
-    return code == 0 and not problems and not (options.short and short_of)
+    return code == 0 and not problems and not short_of
+
+
+def conclude(stage, options, parts):
+    """Prints the table of all faults; whether the long form had what it must have."""
+    long = not options.short and not options.together
+    print(stage.tally.table(minimum=long), flush=True)
+    missed = stage.tally.missed(parts) if long else {}
+    for name, (count, least) in missed.items():
+        print(f"MINIMUM MISSED: {name} {count}, at least {least}", flush=True)
+    return not missed or options.minutes < LONG_MINUTES
 
 
 def main():
@@ -110,6 +123,7 @@ def main():
                 begun = time.monotonic()
                 results[name] = part(stage, options)
                 print(f"-- {name}: {'good' if results[name] else 'BROKEN'}, {time.monotonic() - begun:.0f} s\n", flush=True)
+        results["minimums"] = conclude(stage, options, results)
     finally:
         stage.close()
         good = bool(results) and all(results.values())

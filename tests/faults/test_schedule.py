@@ -4,32 +4,38 @@ import collections
 import itertools
 
 import schedule
+import tally
 from faults import FAULTS
+
+
+def played(seed, short, events):
+    return {lane: list(itertools.islice(drawn, events)) for lane, drawn in schedule.lanes(seed, short).items()}
 
 
 def test_a_seed_gives_the_same_schedule_again():
     for short in (True, False):
-        first, second = (list(itertools.islice(schedule.events(7, short), 200)) for _ in range(2))
-        assert first == second
-        assert first != list(itertools.islice(schedule.events(8, short), 200))
+        assert played(7, short, 200) == played(7, short, 200) != played(8, short, 200)
 
 
 def test_the_short_form_has_every_kind_twice():
-    alone = collections.Counter(faults[0][0] for _, faults in schedule.events(3, True) if len(faults) == 1)
-    several = sum(len(faults) > 1 for _, faults in schedule.events(3, True))
+    names = collections.Counter(name for lane in played(3, True, 1000).values() for _, name, _ in lane)
     kinds = collections.Counter()
-    for name, count in alone.items():
+    for name, count in names.items():
         kinds[schedule.kind(name)] += count
-    assert several >= 2 and min(kinds.values()) >= 2
-    assert set(alone) == set(FAULTS)
+    assert set(names) == set(FAULTS) and min(kinds.values()) >= 2
 
 
-def test_the_long_form_has_every_kind_in_each_deck():
-    deck = sum(schedule.WEIGHTS.get(name, 1) for name in FAULTS) + schedule.COMBINED
-    seen = {faults[0][0] for _, faults in itertools.islice(schedule.events(3, False), deck) if len(faults) == 1}
-    assert seen == set(FAULTS)
+def test_five_decks_of_each_lane_hold_the_minimums():
+    kinds = collections.Counter()
+    for lane, events in schedule.lanes(3, False).items():
+        deck = len(schedule.deck(schedule.random.Random(0), lane, schedule.WEIGHTS))
+        kinds.update(schedule.kind(name) for _, name, _ in itertools.islice(events, 5 * deck))
+    # A kill takes two workers on average; a failpoint kills one to prepare it, and one where it stands.
+    kinds["killed"] = 2 * kinds["kill"] + 2 * kinds["failpoint"]
+    due = {"killed": "workers killed", "zombie": "worker frozen", "sigterm": "SIGTERM under load"}
+    due |= {"broker": "brokers killed", "network": "network", "S3": "S3", "rebalance": "rebalance", "poison": "poison"}
+    assert {name: kinds[name] for name, row in due.items() if kinds[name] < tally.MINIMUM[row]} == {}
 
 
-def test_faults_that_strike_together_are_of_different_kinds():
-    for _, faults in itertools.islice(schedule.events(3, False), 300):
-        assert len({schedule.kind(name) for name, _ in faults}) == len(faults)
+def test_every_fault_has_a_lane():
+    assert {schedule.kind(name) for name in FAULTS} == {kind for kinds, _ in schedule.LANES.values() for kind in kinds}

@@ -1,6 +1,5 @@
 """What the faults act on, and what is counted."""
 
-import collections
 import heapq
 import itertools
 import random
@@ -27,14 +26,16 @@ def verify(cluster, topics, folder):
 
 
 class World:
-    def __init__(self, cluster, server, fleet, topics, group, references, folder, pace=1.0):
+    def __init__(self, cluster, server, fleet, topics, group, references, folder, tally, pace=1.0):
         self.cluster, self.server, self.fleet, self.topics, self.group, self.folder = cluster, server, fleet, topics, group, folder
         self.stream = Stream(cluster, topics["input"], group, references, backlog=600)
         self.begun = time.monotonic()
         # How long faults last; the short form has no time for long ones.
         self.pace = pace
-        self.hits, self.idle = collections.Counter(), collections.Counter()
-        self.active, self.number = [], itertools.count()
+        self.tally = tally
+        self.number = itertools.count()
+        # The lane whose fault is being moved on; the lanes with a fault going on, and whether it has struck yet; those with one that found no work.
+        self.lane, self.going, self.found_none = None, {}, set()
         self.failures = []
 
     def say(self, text):
@@ -45,34 +46,52 @@ class World:
 
     def alone(self):
         """Whether no other fault is going on."""
-        return len(self.active) == 0
+        return len(self.going) <= 1
 
     def strike(self, kind, detail, in_flight):
-        (self.hits if in_flight else self.idle)[kind] += 1
+        self.tally.strike(kind, in_flight)
+        if in_flight:
+            if any(struck for lane, struck in self.going.items() if lane != self.lane) and not self.going[self.lane]:
+                self.tally.strike("several at once", True)
+            self.going[self.lane] = True
+        else:
+            self.found_none.add(self.lane)
         self.say(f"{kind}: {detail}" + ("" if in_flight else "; nothing was in flight, not counted"))
 
     def missed(self, kind):
-        self.idle[kind] += 1
+        self.tally.strike(kind, False)
+        self.found_none.add(self.lane)
         self.say(f"{kind}: no work was in flight, not struck")
 
-    def play(self, faults):
-        """Runs the faults of one event, together, to their ends."""
-        begun = time.monotonic()
-        for name, seed in faults:
-            heapq.heappush(self.active, (begun, next(self.number), name, FAULTS[name](self, random.Random(seed))))
-        if len(faults) > 1:
-            self.strike("several at once", " + ".join(name for name, _ in faults), any(map(self.in_flight, self.fleet.workers)))
-        while self.active:
-            due, _, name, fault = heapq.heappop(self.active)
+    def lane_of(self, lane, events, end):
+        """The faults of one lane, one after the other; one that found no work tries twice more."""
+        for pause, name, seed in events:
+            yield pause
+            for again in range(3):
+                if end is not None and time.monotonic() > end:
+                    return
+                begun = time.monotonic()
+                self.going[lane] = False
+                for seconds in FAULTS[name](self, random.Random(seed + again)):
+                    if time.monotonic() - begun > PATIENCE_FOR_ONE_FAULT:
+                        self.failures.append(f"{name} did not end within {PATIENCE_FOR_ONE_FAULT} s")
+                        raise AssertionError(self.failures[-1])
+                    yield seconds
+                del self.going[lane]
+                if lane not in self.found_none:
+                    break
+                self.found_none.discard(lane)
+
+    def play(self, lanes, end):
+        """Runs the lanes beside each other, to their ends."""
+        queue = [(0.0, next(self.number), lane, self.lane_of(lane, events, end)) for lane, events in lanes.items()]
+        while queue:
+            due, _, lane, faults = heapq.heappop(queue)
             self.rest(max(0.0, due - time.monotonic()))
-            try:
-                pause = next(fault)
-            except StopIteration:
-                continue
-            if time.monotonic() - begun > PATIENCE_FOR_ONE_FAULT:
-                self.failures.append(f"{name} did not end within {PATIENCE_FOR_ONE_FAULT} s")
-                raise AssertionError(self.failures[-1])
-            heapq.heappush(self.active, (time.monotonic() + pause, next(self.number), name, fault))
+            self.lane = lane
+            pause = next(faults, None)
+            if pause is not None:
+                heapq.heappush(queue, (time.monotonic() + pause, next(self.number), lane, faults))
 
     def rest(self, seconds):
         """Waits, and watches the workers meanwhile."""
@@ -84,22 +103,13 @@ class World:
                 return
             time.sleep(min(left, 0.05))
 
-    def run(self, events, minutes, workers=2):
+    def run(self, lanes, minutes, workers=3):
         """Faults until the events or the minutes are over; then everything is healed, and what is left is worked off."""
         self.stream.start()
         for worker in self.fleet.workers[:workers]:
             worker.start()
         self.rest_until("the workers to begin", lambda: any(map(self.in_flight, self.fleet.workers)), 60)
-        end = None if minutes is None else time.monotonic() + 60 * minutes
-        for pause, faults in events:
-            self.rest(pause)
-            if end is not None and time.monotonic() > end:
-                break
-            hits = sum(self.hits.values())
-            self.play(faults)
-            for again in range(2):
-                if sum(self.hits.values()) == hits:
-                    self.play([(name, seed + 1 + again) for name, seed in faults])
+        self.play(lanes, None if minutes is None else time.monotonic() + 60 * minutes)
         self.say("no more faults; working off what is left")
         self.stream.close()
         if not self.fleet.running():
@@ -108,6 +118,8 @@ class World:
         for worker in self.fleet.running():
             worker.leave(30)
         self.rest_until("the workers to drain", lambda: not self.fleet.running(), 60)
+        self.tally.seen.update(self.fleet.seen())
+        self.tally.ended.update(self.fleet.ended)
 
     def rest_until(self, what, condition, patience):
         deadline = time.monotonic() + patience
@@ -118,11 +130,3 @@ class World:
                     self.fleet.fail(worker, f"was still running while waiting for {what}")
                 return
             self.rest(0.5)
-
-    def counts(self):
-        lines = [f"{'fault':<28}{'struck work':>12}{'not counted':>14}"]
-        lines += [f"{kind:<28}{self.hits[kind]:>12}{self.idle[kind]:>14}" for kind in sorted({*self.hits, *self.idle})]
-        lines.append("")
-        lines += [f"{name:<48}{count:>6}" for name, count in self.fleet.seen().items()]
-        lines += [f"{'workers: ' + how:<48}{count:>6}" for how, count in self.fleet.ended.items()]
-        return "\n".join(lines)
