@@ -1,6 +1,10 @@
 //! Places at which a worker can be made to die or to break what it delivers, for the suite of faults. Without the feature `failpoints` there is
 //! nothing behind them.
 
+mod store;
+
+pub use store::Trouble;
+
 use crate::flow::Delivery;
 
 /// Passes the place `name`: where `LAKELENS_FAILPOINT` is `name` or `name:N` the process aborts here, the first or the Nth time.

@@ -5,11 +5,12 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::OnceCell;
 
 use super::{Ask, Body, Fetch, FetchError, causes, retry_after};
 use crate::config::{OnChanged, S3};
+use crate::failpoint::Trouble;
 use crate::flow::{Location, Reason, Skip};
 use crate::store::s3_client;
 
@@ -53,6 +54,15 @@ impl Fetch for S3Fetch {
         let Location::S3 { bucket, key } = ask.location else {
             return Err(FetchError::rejected(Reason::FetchFailed, "not an S3 location"));
         };
+        let trouble = Trouble::next();
+        match trouble {
+            Some(Trouble::Storm) => {
+                let answer = Answer { status: 503, code: "SlowDown", message: "a failpoint says so", retry_after: None };
+                return Err(classify(answer, bucket, ask.grant.named, self.on_changed));
+            }
+            Some(Trouble::Refuse) => return Err(FetchError::retry("connection refused by a failpoint")),
+            _ => {}
+        }
         let condition = ask.etag.filter(|_| self.on_changed != OnChanged::Current).map(|tag| format!("\"{tag}\""));
         let request = self.client().await.get_object().bucket(bucket).key(key).set_version_id(ask.version.map(str::to_owned));
         let answer = ask.intake.in_time("S3 GET", request.set_if_match(condition).send()).await?;
@@ -60,7 +70,10 @@ impl Fetch for S3Fetch {
         let length = object.content_length.and_then(|l| u64::try_from(l).ok());
         let (etag, version) = (object.e_tag.map(|t| t.trim_matches('"').to_owned()), object.version_id.filter(|v| v != "null"));
         let chunks = stream::unfold(object.body, |mut body: ByteStream| async { body.next().await.map(|chunk| (chunk, body)) });
-        let (bytes, memory) = ask.intake.collect(length, chunks).await?;
+        let (bytes, memory) = match trouble {
+            None => ask.intake.collect(length, chunks).await?,
+            Some(trouble) => ask.intake.collect(length, trouble.of_body(chunks.boxed())).await?,
+        };
         Ok(Body { bytes, location: ask.location.clone(), etag, version, memory })
     }
 

@@ -195,24 +195,25 @@ def network(how):
     return fault
 
 
-def pictures(how):
+def pictures(how, inside):
     def fault(world, rng):
-        """Counts if it broke requests, which are in flight by their nature."""
+        """On the way to the server, or inside the workers. Counts if it broke requests, which are in flight by their nature."""
         yield from busy_worker(world, rng)
-        gateways = world.server.gateways if rng.random() < 0.6 else [w.gateway for w in world.fleet.running()][:1]
+        chosen = world.fleet.workers if rng.random() < 0.6 else world.fleet.running()[:1]
+        places = [w.inside if inside else w.gateway for w in chosen]
         share = rng.choice([0.3, 0.7, 1.0])
-        before = sum(g.struck for g in gateways)
+        before = sum(p.struck for p in places)
         deadline = time.monotonic() + 5
-        while not any(g.open for g in gateways) and time.monotonic() < deadline:
+        while not any(p.open for p in places) and time.monotonic() < deadline:
             yield 0.01
-        for gateway in gateways:
-            gateway.fault(how, share)
+        for place in places:
+            place.fault(how, share)
         seconds = rng.uniform(2, 7) * world.pace
         yield seconds
-        for gateway in gateways:
-            gateway.heal()
-        struck = sum(g.struck for g in gateways) - before
-        world.strike(f"S3 {how}", f"{seconds:.1f} s, {struck} requests broken, share {share}", struck > 0)
+        for place in places:
+            place.heal()
+        struck = sum(p.struck for p in places) - before
+        world.strike(f"S3 {how}" + (", in-process" if inside else ""), f"{seconds:.1f} s, {struck} requests broken, share {share}", struck > 0)
         yield rng.uniform(0, 2)
 
     return fault
@@ -255,7 +256,8 @@ FAULTS = {
     "broker group": broker("group"),
     "broker transaction": broker("transaction"),
     **{f"network {how}": network(how) for how in ("cut", "mute", "delay", "throttle", "reset", "refuse")},
-    **{f"S3 {how}": pictures(how) for how in Gateway.MODES},
+    **{f"S3 {how}": pictures(how, inside=False) for how in Gateway.MODES},
+    **{f"S3 {how}, in-process": pictures(how, inside=True) for how in Gateway.MODES},
     **{f"poison {kind}": poison(kind) for kind in lake.POISON},
     "helper": helper,
 }

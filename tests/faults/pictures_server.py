@@ -113,6 +113,29 @@ class Gateway(Listener):
         return 0
 
 
+class Inside:
+    """The same faults made inside a worker, by its failpoints, which read what to do from a file."""
+
+    def __init__(self, file, gateway):
+        self.file, self.gateway = file, gateway
+        self.heal()
+
+    @property
+    def open(self):
+        return self.gateway.open
+
+    @property
+    def struck(self):
+        struck = self.file.with_name(self.file.name + ".struck")
+        return struck.stat().st_size if struck.exists() else 0
+
+    def fault(self, mode, share):
+        self.file.write_text(f"{mode} {share}")
+
+    def heal(self):
+        self.file.write_text("")
+
+
 class PictureServer:
     def __init__(self, folder, loop, workers, seed):
         binary = shutil.which("versitygw") or str(pathlib.Path(os.environ.get("GOPATH", pathlib.Path.home() / "go")) / "bin/versitygw")

@@ -26,7 +26,7 @@ LANES = {
     "moves": (("rebalance",), (4, 16)),
 }
 #: How often each fault stands in a deck of the long form; once where nothing is said.
-WEIGHTS = {"kill": 7, "failpoint": 2, "zombie": 4, "sigterm": 4, "rebalance": 10, "broker": 2, "S3": 2}
+WEIGHTS = {"kill": 7, "failpoint": 2, "zombie": 4, "sigterm": 4, "rebalance": 10, "broker": 2}
 #: The short form: every kind at least twice, those that come in several forms once in each.
 SHORT = {"kill": 2, "helper": 2, "zombie": 2, "sigterm": 2, "rebalance": 4}
 

@@ -9,7 +9,7 @@ import time
 
 import processes
 from lake import BUCKET
-from pictures_server import ACCESS, SECRET
+from pictures_server import ACCESS, SECRET, Inside
 
 SESSION_SECONDS = 6
 #: A worker that ends with code 1 and says one of these did right: it was put out, and starts again.
@@ -50,6 +50,7 @@ class Worker:
 
     def __init__(self, fleet, number, gateway, file):
         self.fleet, self.number, self.gateway, self.file = fleet, number, gateway, file
+        self.inside = Inside(file.with_suffix(".store"), gateway)
         self.process, self.log, self.starts, self.started = None, None, 0, 0.0
         self.wanted = False
         self.killed = self.frozen = False
@@ -58,7 +59,7 @@ class Worker:
     def start(self, failpoint=None):
         self.starts += 1
         self.log = self.fleet.folder / f"worker-{self.number}-{self.starts:03}.log"
-        more = {"LAKELENS_FAILPOINT": failpoint} if failpoint else {}
+        more = {"LAKELENS_STORE_TROUBLE": str(self.inside.file), **({"LAKELENS_FAILPOINT": failpoint} if failpoint else {})}
         self.process = processes.spawn([self.fleet.binary, "run", self.file], self.log, env=environment(**more))
         self.started = time.monotonic()
         self.killed = self.frozen = False
