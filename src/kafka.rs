@@ -106,7 +106,9 @@ pub(crate) fn lasting(code: Code) -> Option<&'static str> {
         Code::MessageSizeTooLarge | Code::InvalidRecord => "the broker refuses the record",
         Code::PolicyViolation => "the topic refuses the record",
         Code::UnsupportedVersion | Code::UnsupportedFeature => "the brokers are too old for this",
-        Code::FencedInstanceId => "another worker uses the same `group.instance.id`",
+        Code::FencedInstanceId => {
+            "another worker joined with this worker's `group.instance.id` and took its place; give each worker an id of its own"
+        }
         Code::Fatal => "the client cannot go on",
         _ => return None,
     })
@@ -282,6 +284,23 @@ pub fn connect_check(brokers: &str, properties: &BTreeMap<String, String>, topic
         }
     }
     wrong
+}
+
+/// Deletes a consumer group that nobody is a member of, with its offsets.
+///
+/// # Errors
+/// [`Error::Failed`] if the brokers are away or refuse.
+pub(crate) async fn delete_group(brokers: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<()> {
+    let config = client_config(brokers, properties, &[("client.id", "lakelens-admin")], &[])?;
+    let admin: AdminClient<DefaultClientContext> = config.create().map_err(creation_error)?;
+    let deleted = admin.delete_groups(&[group], &AdminOptions::new().request_timeout(Some(Duration::from_secs(5)))).await;
+    // Closing a client waits for its threads.
+    tokio::task::spawn_blocking(move || drop(admin));
+    let failed = |why: &dyn std::fmt::Display| Error::failed(format!("group `{group}` at {brokers} could not be deleted: {why}"));
+    match deleted.map_err(|e| failed(&e))?.into_iter().next() {
+        Some(Err((_, code))) => Err(failed(&code)),
+        _ => Ok(()),
+    }
 }
 
 /// What a topic takes and how long it keeps it.

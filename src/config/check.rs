@@ -161,6 +161,14 @@ impl Check<'_> {
         if has(Priority::Live) && has(Priority::Backfill) {
             self.error("source", "`live` before `backfill` is not in this build yet; run them as two workers");
         }
+        let mut members = BTreeSet::new();
+        for (path, kafka) in kafka_sources(self.p) {
+            let member = kafka.properties.get("group.instance.id").map(|id| (&kafka.brokers, kafka.group.as_ref(), id));
+            if member.is_some_and(|member| !members.insert(member)) {
+                let at = format!("{path}.properties.group.instance.id");
+                self.error(&at, "is another source's in this group, too, and each would put the other out; give each an id of its own");
+            }
+        }
         let archives = kafka_sources(self.p).iter().filter(|(_, k)| archives(k)).count();
         match (&self.p.model, archives) {
             (None, 0) => self.error("", "the field `model` is missing; only a pipeline whose source is `records` goes without"),

@@ -86,11 +86,11 @@ async fn start(pipeline: &Pipeline, source: &config::Source, client: Option<Clie
     let state = |listing: &config::Listing| config::Listing { state: listing.state.clone().filter(|_| !dry), ..listing.clone() };
     let (mut started, reading) = match (&source.kafka, &source.listing, &source.lines) {
         (Some(kafka), _, _) => {
-            let mut group = kafka.group.clone().unwrap_or_else(|| pipeline.name.clone());
-            if dry {
-                group = format!("{group}-dry-run-{:08x}", rand::random::<u32>());
-            }
+            let group = kafka.group.clone().unwrap_or_else(|| pipeline.name.clone());
             let reading = if kafka.records.is_empty() { references } else { Reading::Records };
+            if dry {
+                return Ok((passing_group(kafka, &group, &pipeline.instance).await?, reading));
+            }
             (source::kafka::start(kafka, &group, &pipeline.instance).await?, reading)
         }
         (_, Some(listing), _) => (source::listing::start(&state(listing), client, ListingOptions::default()).await?, references),
@@ -98,9 +98,20 @@ async fn start(pipeline: &Pipeline, source: &config::Source, client: Option<Clie
         (None, None, None) => return Err(Error::config("a source is exactly one of `kafka`, `listing` and `lines`")),
     };
     if dry {
-        started.control = Box::new(Uncommitted(started.control));
+        started.control = Box::new(Uncommitted { control: started.control, group: None });
     }
     Ok((started, reading))
+}
+
+/// A source under a group that is gone when it stops: a dry run takes nothing from the real group, and leaves nothing behind.
+async fn passing_group(kafka: &config::KafkaSource, group: &str, instance: &str) -> Result<Source> {
+    let mut kafka = kafka.clone();
+    // A static member would stay in its group until its session ends.
+    kafka.properties.remove("group.instance.id");
+    let group = format!("{group}-dry-run-{:08x}", rand::random::<u32>());
+    let mut source = source::kafka::start(&kafka, &group, instance).await?;
+    source.control = Box::new(Uncommitted { control: source.control, group: Some((kafka, group)) });
+    Ok(source)
 }
 
 /// The producer that everything goes through, under an id that no other worker has: workers that shared one would fence each other.
@@ -216,16 +227,20 @@ fn buckets(pipeline: &Pipeline) -> std::collections::BTreeSet<String> {
 }
 
 /// A source whose progress is not remembered.
-struct Uncommitted(Box<dyn Control>);
+struct Uncommitted {
+    control: Box<dyn Control>,
+    /// What is deleted in the end.
+    group: Option<(config::KafkaSource, String)>,
+}
 
 #[async_trait]
 impl Control for Uncommitted {
     fn pause(&self, partition: &Partition) {
-        self.0.pause(partition);
+        self.control.pause(partition);
     }
 
     fn resume(&self, partition: &Partition) {
-        self.0.resume(partition);
+        self.control.resume(partition);
     }
 
     async fn commit(&self, _: &[(Partition, i64)]) -> Result<()> {
@@ -233,10 +248,15 @@ impl Control for Uncommitted {
     }
 
     async fn progress(&self) -> Result<Option<Vec<Progress>>> {
-        self.0.progress().await
+        self.control.progress().await
     }
 
     async fn stop(&self, limit: Duration) {
-        self.0.stop(limit).await;
+        self.control.stop(limit).await;
+        if let Some((kafka, group)) = &self.group
+            && let Err(e) = kafka::delete_group(&kafka.brokers, &kafka.properties, group).await
+        {
+            tracing::warn!("the dry run leaves its consumer group behind: {e}");
+        }
     }
 }

@@ -29,6 +29,8 @@ pub use report::{Counts, RedriveReport};
 use transfer::{Back, Transfer};
 
 const SERVER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long brokers may take for their first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(8);
 /// Without any message for so long, brokers that had promised more count as away.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What goes into one transaction at most: bounds memory, and how much an abort repeats.
@@ -72,12 +74,38 @@ pub async fn redrive(
             options.topic
         )));
     }
+    // First, and quickly: asking for limits would wait in vain for brokers that are away.
+    let asked = options.clone();
+    tokio::task::spawn_blocking(move || look_for_topics(&asked)).await.map_err(Error::failed)??;
     let limits = topic_limits(&options.brokers, &options.properties, std::slice::from_ref(&options.to)).await?;
     let largest = limits.first().map_or(crate::kafka::DEFAULT_MAX_MESSAGE, |l| l.max_message);
     let stop = stop.clone();
     tokio::task::spawn_blocking(move || Redrive::open(options, largest)?.run(&stop, &progress))
         .await
         .map_err(|e| Error::failed(format!("the redrive broke off: {e}")))?
+}
+
+/// Whether the brokers answer and have both topics. Blocks.
+fn look_for_topics(options: &RedriveOptions) -> Result<()> {
+    let asking = asking_client(&options.brokers, &options.properties)?;
+    for topic in [&options.topic, &options.to] {
+        match topic_state(&asking, topic, FIRST_ANSWER) {
+            TopicState::Partitions(_) => {}
+            TopicState::Missing => return Err(Error::config(missing_topic(topic, &options.brokers))),
+            TopicState::Refused(what) => return Err(Error::failed(format!("topic `{topic}` on {}: {what}", options.brokers))),
+            TopicState::Away(what) => {
+                // Global errors, which name the cause, come through the queue.
+                let _ = asking.poll(Duration::from_millis(100));
+                let because = asking.context().0.because();
+                return Err(Error::failed(format!(
+                    "no Kafka broker answers at {} within {} s: {what}{because}; nothing was redriven",
+                    options.brokers,
+                    FIRST_ANSWER.as_secs()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// One partition of the dead letters.
@@ -102,15 +130,6 @@ struct Redrive {
 
 impl Redrive {
     fn open(options: RedriveOptions, largest: usize) -> Result<Self> {
-        let asking = asking_client(&options.brokers, &options.properties)?;
-        for topic in [&options.topic, &options.to] {
-            match topic_state(&asking, topic, SERVER_TIMEOUT) {
-                TopicState::Partitions(_) => {}
-                TopicState::Missing => return Err(Error::config(missing_topic(topic, &options.brokers))),
-                TopicState::Refused(what) => return Err(Error::failed(format!("topic `{topic}` on {}: {what}", options.brokers))),
-                TopicState::Away(what) => return Err(Error::failed(format!("no Kafka broker answers at {}: {what}", options.brokers))),
-            }
-        }
         let transfer = (!options.dry_run)
             .then(|| Transfer::start(&options.brokers, &options.properties, &options.to, &options.group, largest))
             .transpose()?;

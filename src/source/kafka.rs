@@ -11,6 +11,7 @@ mod poller;
 mod rebalance;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak, mpsc as std_mpsc};

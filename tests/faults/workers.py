@@ -18,9 +18,9 @@ FAILPOINTS = ("txn.begin", "txn.sent", "txn.offsets", "txn.committed")
 ABORTED = "a transaction was aborted"
 
 
-def pipeline(cluster, topics, group, endpoint, model, **more):
+def pipeline(cluster, topics, group, endpoint, model, properties=None, **more):
     """A pipeline file with short timeouts. JSON is YAML."""
-    properties = {"session.timeout.ms": str(SESSION_SECONDS * 1000), "heartbeat.interval.ms": "500"}
+    properties = {"session.timeout.ms": str(SESSION_SECONDS * 1000), "heartbeat.interval.ms": "500", **(properties or {})}
     # After five minutes, librdkafka's default, a partition that was added would be found too late for this suite.
     properties["topic.metadata.refresh.interval.ms"] = "5000"
     whole = {
@@ -107,7 +107,9 @@ class Fleet:
         self.workers = []
         for number, gateway in enumerate(gateways):
             file = folder / f"worker-{number}.yaml"
-            file.write_text(pipeline(cluster, topics, group, f"http://127.0.0.1:{gateway.port}", model))
+            # Half of them are static members, who come back to their partitions without a rebalance.
+            static = {"group.instance.id": f"place-{number}"} if number % 2 else {}
+            file.write_text(pipeline(cluster, topics, group, f"http://127.0.0.1:{gateway.port}", model, static))
             self.workers.append(Worker(self, number, gateway, file))
 
     def running(self):

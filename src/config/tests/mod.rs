@@ -278,6 +278,20 @@ fn several_sources_have_names_and_priorities() {
 }
 
 #[test]
+fn two_sources_of_one_group_are_not_one_static_member() {
+    let with = |second: &str| {
+        let of = |name: &str, id: &str| {
+            format!(
+                "  - {{ name: {name}, priority: live, kafka: {{ brokers: b, topics: [{name}], properties: {{ group.instance.id: {id} }} }} }}\n"
+            )
+        };
+        small("source: { kafka: { brokers: localhost:9092, topics: [refs] } }\n", &format!("source:\n{}{}", of("a", "w1"), of("b", second)))
+    };
+    good(&with("w2"));
+    assert!(mistakes(&with("w1")).contains("properties.group.instance.id: is another source's in this group"), "{}", mistakes(&with("w1")));
+}
+
+#[test]
 fn an_archive_goes_without_a_model() {
     let archive = "version: 1
 source: { kafka: { brokers: b:9092, records: [image-labels, image-embeddings] } }

@@ -12,6 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::rebalance::Leaving;
+use super::waiting::Waiting;
 use super::{Command, Consumer_, Shared, partitions_list};
 use crate::config;
 use crate::error::{Error, Result};
@@ -51,6 +52,7 @@ pub(super) struct Poller {
     pub(super) looked_for_topics: Option<Instant>,
     /// Some partition's next offset is out of range.
     pub(super) out_of_range: bool,
+    pub(super) waiting: Waiting,
 }
 
 /// Why the loop ended.
@@ -93,6 +95,7 @@ impl Poller {
             stop: None,
             looked_for_topics: None,
             out_of_range: false,
+            waiting: Waiting::default(),
         }
     }
 
@@ -125,6 +128,7 @@ impl Poller {
         self.wait_for_topics(&topics)?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&names).map_err(|e| Error::failed(format!("the topics {names:?} cannot be subscribed to: {e}")))?;
+        self.waiting.begin();
         loop {
             self.obey()?;
             self.hand_out();
@@ -138,6 +142,7 @@ impl Poller {
             self.note_ends();
             self.serve_changes()?;
             self.serve_leaving()?;
+            self.waiting.say();
             // Not while the group waits for an answer, which this would be taken for.
             if self.out_of_range && self.leaving.is_none() && lock(&self.consumer.context().changes).is_empty() {
                 self.out_of_range = false;

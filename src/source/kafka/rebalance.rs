@@ -62,6 +62,7 @@ impl Poller {
     }
 
     fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), End> {
+        self.waiting.end();
         let begin = self.where_to_begin(&partitions)?;
         let list = offsets_list(begin.iter().map(|(p, at, _)| (p, *at)))?;
         answer_assign(&self.consumer, &list).map_err(|e| Error::failed(format!("the group's assignment could not be taken: {e}")))?;
@@ -219,6 +220,9 @@ impl Poller {
             shared.assigned_once = true;
             for partition in &leaving.partitions {
                 shared.owned.remove(partition);
+            }
+            if shared.owned.is_empty() {
+                self.waiting.begin();
             }
         }
         answer_revoke(&self.consumer, &leaving.list)

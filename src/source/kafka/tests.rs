@@ -1,5 +1,7 @@
 //! Against a real broker, where `LAKELENS_TEST_KAFKA` names one.
 
+mod static_membership;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -22,13 +24,15 @@ struct Worker {
     /// (partition, offset) of every message, in the order in which they came.
     seen: Vec<(i32, i64)>,
     assigned: BTreeMap<i32, i64>,
+    /// Partitions that were taken away so far.
+    revoked: usize,
     failed: Option<Error>,
 }
 
 impl Worker {
     async fn start(config: &config::KafkaSource, group: &str) -> Self {
         let source = start(config, group, "test").await.expect("started");
-        Self { source, seen: Vec::new(), assigned: BTreeMap::new(), failed: None }
+        Self { source, seen: Vec::new(), assigned: BTreeMap::new(), revoked: 0, failed: None }
     }
 
     async fn next(&mut self, limit: Duration) -> bool {
@@ -45,10 +49,12 @@ impl Worker {
                 self.seen.push((m.partition.partition, m.offset));
             }
             Event::Revoked { partitions, done } => {
+                self.revoked += partitions.len();
                 let next = partitions.into_iter().filter_map(|p| Some((p.clone(), self.assigned.remove(&p.partition)?))).collect();
                 done.send(next).expect("waited for");
             }
             Event::Lost { partitions } => partitions.iter().for_each(|p| {
+                self.revoked += 1;
                 self.assigned.remove(&p.partition);
             }),
             Event::Failed(e) => self.failed = Some(e),
