@@ -58,6 +58,9 @@ pub trait Sink: Send {
 
     /// The partition is going away: make durable what was written of it.
     async fn release(&mut self, partition: &Partition) -> Result<()>;
+
+    /// The partition is another worker's already: drop what is not durable of it, and pass over what may still come.
+    fn forget(&mut self, _partition: &Partition) {}
 }
 
 /// Longest name that is used as it is, in bytes; file systems take 255, and a number and an ending follow.

@@ -1,16 +1,18 @@
 //! Parquet files in a folder or under a bucket prefix: `topic=T/partition=P/<first offset>.parquet`.
 //!
-//! A file is named after the offset of its first row, and no commit goes beyond that offset before the file is whole at its place: a replay begins at or
-//! before it and writes the same name. Of two files of one name the one that covers more offsets stays, so that a late zombie harms nothing.
+//! A file is named after the offset of its first row, and no commit goes beyond that offset before the file is whole at its place. A worker that begins
+//! looks how far the files reach that stand there already, committed or not, and passes over the rows that they have: so no row is in two files,
+//! wherever the worker before it died. A file holds whole messages. One that meets another of its name, which only a worker can have put there that was
+//! believed dead, gives way or stops the worker; it never takes the place of one that others have gone on behind.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use async_trait::async_trait;
 use tempfile::NamedTempFile;
 
-use super::place::Place;
+use super::place::{self, Cover, Place};
 use super::room::Appender;
 use super::{Flush, Sink, file_name};
 use crate::config::ParquetSink as Config;
@@ -20,7 +22,7 @@ use crate::{Context, Error, Result};
 
 /// Rows of a file, and where it will lie.
 struct Open {
-    first: i64,
+    cover: Cover,
     begun: Instant,
     kind: FileKind,
     rows: RecordFile<Vec<u8>>,
@@ -31,10 +33,10 @@ struct Open {
 #[derive(Default)]
 struct Lane {
     open: Option<Open>,
-    /// Below it every message was seen whole, whether it had rows or not.
-    next: i64,
-    /// Items of the message at `next` were seen already, and more are to come.
-    within: bool,
+    /// Rows of the message that is being handed over, and its offset: they go into a file together.
+    message: Option<(i64, Vec<Record>)>,
+    /// Files have every row below it.
+    there: i64,
     /// Where the last file began that was closed.
     closed: Option<i64>,
 }
@@ -62,12 +64,17 @@ impl ParquetSink {
         self.place.try_bucket().await
     }
 
-    async fn push(&mut self, partition: &Partition, offset: i64, record: &Record) -> Result<()> {
-        let kind = FileKind::of(record);
-        let span = i64::try_from(self.config.span).unwrap_or(i64::MAX);
-        let lane = self.lanes.entry(partition.clone()).or_default();
-        if lane.open.as_ref().is_some_and(|open| open.kind != kind || offset >= open.first.saturating_add(span)) {
-            self.close(partition, offset).await?;
+    async fn push(&mut self, partition: &Partition, offset: i64, grows: bool, record: Record) -> Result<()> {
+        let kind = FileKind::of(&record);
+        let span = self.span();
+        if let Some(open) = self.lanes.get_mut(partition).and_then(|lane| lane.open.as_mut()) {
+            if open.kind != kind {
+                // Amid a message, all of it is to be read again unless the next file comes to stand, too.
+                open.cover.end = open.cover.end.min(offset);
+                self.close(partition).await?;
+            } else if offset >= open.cover.first.saturating_add(span) {
+                self.close(partition).await?;
+            }
         }
         let lane = self.lanes.entry(partition.clone()).or_default();
         let open = match &mut lane.open {
@@ -82,27 +89,36 @@ impl ParquetSink {
                 let facts = [("lakelens.first", offset.to_string()), ("lakelens.model", record.model.to_string())];
                 let file = Appender::new(temporary.path(), file);
                 let rows = RecordFile::new(Vec::new(), &kind, &facts)?;
-                none.insert(Open { first: offset, begun: Instant::now(), kind, rows, file, temporary })
+                let cover = Cover { first: offset, end: offset, grows };
+                none.insert(Open { cover, begun: Instant::now(), kind, rows, file, temporary })
             }
         };
-        open.rows.push(record.clone())?;
+        open.rows.push(record)?;
+        open.cover.end = offset + 1;
         open.file.append(&open.rows.take()).await
     }
 
-    /// Closes the partition's file, which covers the offsets below `end`, and puts it at its place.
-    async fn close(&mut self, partition: &Partition, end: i64) -> Result<()> {
+    fn span(&self) -> i64 {
+        i64::try_from(self.config.span).unwrap_or(i64::MAX)
+    }
+
+    /// Closes the partition's file and puts it at its place.
+    async fn close(&mut self, partition: &Partition) -> Result<()> {
         let Some(lane) = self.lanes.get_mut(partition) else { return Ok(()) };
         let Some(open) = lane.open.take() else { return Ok(()) };
-        let Open { first, mut rows, mut file, temporary, .. } = open;
-        lane.closed = Some(first);
-        rows.fact("lakelens.end", end.to_string());
+        let Open { cover, mut rows, mut file, temporary, .. } = open;
+        lane.closed = Some(cover.first);
+        rows.fact("lakelens.end", cover.end.to_string());
         file.append(&rows.finish()?).await?;
         file.sync()?;
-        let path = PathBuf::from(format!("topic={}", file_name(&partition.topic)))
-            .join(format!("partition={}", partition.partition))
-            .join(format!("{first:020}.parquet"));
-        self.place.put(&path, temporary, end).await
+        let path = folder_of(partition).join(place::file_name(cover.first));
+        lane.there = lane.there.max(self.place.put(&path, temporary, cover).await?);
+        Ok(())
     }
+}
+
+fn folder_of(partition: &Partition) -> PathBuf {
+    Path::new(&format!("topic={}", file_name(&partition.topic))).join(format!("partition={}", partition.partition))
 }
 
 #[async_trait]
@@ -117,46 +133,65 @@ impl Sink for ParquetSink {
 
     async fn write(&mut self, deliveries: &[Delivery]) -> Result<()> {
         for delivery in deliveries {
-            let position = &delivery.item.position;
-            if let Outcome::Record(record) = &delivery.outcome {
-                self.push(&position.partition, position.offset, record).await?;
-            }
+            let (position, item) = (&delivery.item.position, &delivery.item);
             let lane = self.lanes.get_mut(&position.partition);
             let lane = lane.ok_or_else(|| Error::failed(format!("{position} was written before its partition began; this is a bug")))?;
-            lane.within = !delivery.item.last;
-            lane.next = if lane.within { position.offset } else { position.offset + 1 };
+            // Of a listing a row's offset says nothing about the last run's.
+            let grows = item.message.listing.is_some();
+            if let Outcome::Record(record) = &delivery.outcome
+                && (grows || position.offset >= lane.there)
+            {
+                lane.message.get_or_insert_with(|| (position.offset, Vec::new())).1.push((**record).clone());
+            }
+            if item.last
+                && let Some((offset, rows)) = lane.message.take()
+            {
+                for row in rows {
+                    self.push(&position.partition, offset, grows, row).await?;
+                }
+            }
         }
         Ok(())
     }
 
     async fn flush(&mut self, how: Flush) -> Result<()> {
+        if how == Flush::All {
+            // It begins again, whole.
+            self.lanes.values_mut().for_each(|lane| lane.message = None);
+        }
         let age = self.config.max_age.0;
-        // Never for its age amid a message: the next file would begin at the same offset, and have the same name.
-        let due = |lane: &Lane| lane.open.as_ref().is_some_and(|open| how == Flush::All || !lane.within && open.begun.elapsed() >= age);
-        let due: Vec<(Partition, i64)> =
-            self.lanes.iter().filter(|(_, lane)| due(lane)).map(|(partition, lane)| (partition.clone(), lane.next)).collect();
-        for (partition, end) in due {
-            self.close(&partition, end).await?;
+        let due = |lane: &Lane| lane.open.as_ref().is_some_and(|open| how == Flush::All || open.begun.elapsed() >= age);
+        let due: Vec<Partition> = self.lanes.iter().filter(|(_, lane)| due(lane)).map(|(partition, _)| partition.clone()).collect();
+        for partition in due {
+            self.close(&partition).await?;
         }
         Ok(())
     }
 
     fn held(&self, partition: &Partition) -> Option<i64> {
-        self.lanes.get(partition).and_then(|lane| lane.open.as_ref()).map(|open| open.first)
+        let lane = self.lanes.get(partition)?;
+        lane.open.as_ref().map(|open| open.cover.first).or(lane.message.as_ref().map(|(offset, _)| *offset))
     }
 
     async fn begin(&mut self, partition: &Partition, next_offset: i64) -> Result<()> {
         // A file that is not closed goes with its temporary name.
-        self.lanes.insert(partition.clone(), Lane { open: None, next: next_offset, within: false, closed: None });
+        self.lanes.remove(partition);
+        let there = self.place.end_beyond(&folder_of(partition), next_offset, self.span()).await?;
+        if let Some(there) = there {
+            tracing::debug!("{partition}: files are there up to offset {there} already; going on behind them");
+        }
+        self.lanes.insert(partition.clone(), Lane { there: there.unwrap_or(next_offset), ..Lane::default() });
         Ok(())
     }
 
     async fn release(&mut self, partition: &Partition) -> Result<()> {
-        if let Some(end) = self.lanes.get(partition).map(|lane| lane.next) {
-            self.close(partition, end).await?;
-            self.lanes.remove(partition);
-        }
+        self.close(partition).await?;
+        self.lanes.remove(partition);
         Ok(())
+    }
+
+    fn forget(&mut self, partition: &Partition) {
+        self.lanes.insert(partition.clone(), Lane { there: i64::MAX, ..Lane::default() });
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_schema::DataType;
@@ -39,9 +40,8 @@ impl Destination for Folder {
         files(self.folder.path()).iter().flat_map(|path| positions(path)).collect()
     }
 
-    /// Files of a replay that are closed at other offsets overlap with those before.
     fn exact(&self) -> bool {
-        false
+        true
     }
 
     fn ordered(&self) -> bool {
@@ -143,7 +143,7 @@ impl Destination for crate::sink::place::tests::Bucket {
     }
 
     fn exact(&self) -> bool {
-        false
+        true
     }
 
     fn ordered(&self) -> bool {
@@ -255,12 +255,77 @@ async fn a_file_closed_amid_a_message_does_not_hide_the_rest_of_it() {
     assert_eq!(files(folder.path()).iter().flat_map(|f| positions(f)).collect::<Vec<_>>(), [at(5, 0), at(5, 1)]);
 }
 
+fn all(folder: &Path) -> Vec<i64> {
+    files(folder).iter().flat_map(|f| positions(f)).map(|p| p.offset).collect()
+}
+
 #[tokio::test]
-async fn of_two_files_that_begin_alike_the_longer_stays() {
+async fn a_file_behind_one_that_a_replay_made_longer_once_doubled_its_rows() {
     let folder = tempfile::tempdir().unwrap();
+    let mut dies = begun(folder.path(), 3, LONG, 0).await;
+    dies.write(&(0..7).map(plain).collect::<Vec<_>>()).await.unwrap();
+    drop(dies);
+    assert_eq!(all(folder.path()), [0, 1, 2, 3, 4, 5], "two files, of which nothing is committed");
+    // The next one begins at the committed offset, and closes its files elsewhere.
+    let mut next = begun(folder.path(), 5, LONG, 0).await;
+    next.write(&(0..9).map(plain).collect::<Vec<_>>()).await.unwrap();
+    next.flush(Flush::All).await.unwrap();
+    assert_eq!(all(folder.path()), (0..9).collect::<Vec<_>>());
+    // And one that begins amid a file, or behind them all.
+    for (from, to) in [(4, 11), (11, 12)] {
+        let mut next = begun(folder.path(), 5, LONG, from).await;
+        next.write(&(from..to).map(plain).collect::<Vec<_>>()).await.unwrap();
+        next.flush(Flush::All).await.unwrap();
+        assert_eq!(all(folder.path()), (0..to).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_zombie_neither_doubles_nor_hides_what_its_heir_wrote() {
+    let refs = Partition::new("refs", 3);
+    let rows = |range: std::ops::Range<i64>| range.map(plain).collect::<Vec<_>>();
+    for knows in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut zombie, mut heir) = (begun(folder.path(), 1000, LONG, 0).await, begun(folder.path(), 1000, LONG, 0).await);
+        zombie.write(&rows(0..6)).await.unwrap();
+        heir.write(&rows(0..3)).await.unwrap();
+        heir.flush(Flush::All).await.unwrap();
+        heir.write(&rows(3..5)).await.unwrap();
+        if knows {
+            zombie.forget(&refs);
+            zombie.write(&rows(6..8)).await.unwrap();
+            zombie.flush(Flush::All).await.unwrap();
+        } else {
+            let error = zombie.flush(Flush::All).await.unwrap_err().to_string();
+            assert!(error.contains("by another worker meanwhile, up to offset 3"), "{error}");
+        }
+        heir.flush(Flush::All).await.unwrap();
+        assert_eq!(all(folder.path()), [0, 1, 2, 3, 4]);
+    }
+    // The zombie is the first: its heir goes on behind it.
+    let folder = tempfile::tempdir().unwrap();
+    let (mut zombie, mut heir) = (begun(folder.path(), 1000, LONG, 0).await, begun(folder.path(), 1000, LONG, 0).await);
+    zombie.write(&rows(0..6)).await.unwrap();
+    heir.write(&rows(0..3)).await.unwrap();
+    zombie.flush(Flush::All).await.unwrap();
+    heir.flush(Flush::All).await.unwrap();
+    heir.write(&rows(3..8)).await.unwrap();
+    heir.flush(Flush::All).await.unwrap();
+    assert_eq!(all(folder.path()), (0..8).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn of_a_listing_the_longer_file_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = |offset| {
+        let mut delivery = plain(offset);
+        let item = Arc::get_mut(&mut delivery.item).expect("one owner");
+        Arc::get_mut(&mut item.message).expect("one owner").listing = Some(("photos".into(), offset.to_string()));
+        delivery
+    };
     for (count, stays) in [(3, 3), (2, 3), (5, 5), (1, 5)] {
         let mut sink = begun(folder.path(), 1000, LONG, 0).await;
-        sink.write(&(0..count).map(plain).collect::<Vec<_>>()).await.unwrap();
+        sink.write(&(0..count).map(listed).collect::<Vec<_>>()).await.unwrap();
         sink.flush(Flush::All).await.unwrap();
         let all = files(folder.path());
         assert_eq!((all.len(), positions(&all[0]).len()), (1, stays));

@@ -1,4 +1,5 @@
-//! Where whole files are put: a folder, or under a bucket prefix. A file appears under its name at once and whole, and never replaces a longer one.
+//! Where whole files are put: a folder, or under a bucket prefix. A file appears under its name at once and whole, and what others have built upon is
+//! never replaced.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -22,6 +23,9 @@ use crate::{Context, Error, Result};
 const END: &str = "lakelens.end";
 const END_IN_S3: &str = "lakelens-end";
 
+/// A file that covers an offset begins less than this before it, or less than its `span`.
+const BEFORE: i64 = 100_000;
+
 /// Time that a bucket has to answer at the start.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,6 +44,44 @@ pub enum Place {
         /// Whether the store honours If-Match and If-None-Match on PutObject.
         conditional: bool,
     },
+}
+
+/// What a file covers, and what it may take the place of.
+#[derive(Debug, Clone, Copy)]
+pub struct Cover {
+    /// The offset that it is named after.
+    pub first: i64,
+    /// It has every row below this offset.
+    pub end: i64,
+    /// It takes the place of a shorter one: that of a listing, which may have grown, and on which nobody builds.
+    pub grows: bool,
+}
+
+/// What is to happen where a file of the same name stands already.
+#[derive(Debug, PartialEq, Eq)]
+enum Meeting {
+    /// It stays, and covers what is below this offset.
+    Stays(i64),
+    Replaced,
+    /// It is another worker's, who may have gone on behind it: rows of ours would double his.
+    Foreign(i64),
+}
+
+impl Cover {
+    /// `theirs` is the end of what stands there; `None` if it is no file of ours.
+    fn meets(&self, theirs: Option<i64>) -> Meeting {
+        match theirs {
+            Some(theirs) if theirs >= self.end => Meeting::Stays(theirs),
+            Some(theirs) if theirs > self.first && !self.grows => Meeting::Foreign(theirs),
+            _ => Meeting::Replaced,
+        }
+    }
+}
+
+fn foreign(name: &str, theirs: i64) -> Error {
+    Error::failed(format!(
+        "{name} was put there by another worker meanwhile, up to offset {theirs}; nothing is lost, and this worker goes on behind it when it is started again"
+    ))
 }
 
 /// What became of one attempt to put an object.
@@ -93,42 +135,110 @@ impl Place {
         }
     }
 
-    /// Puts a finished file, which ends before offset `end`, under `name`. Waits for as long as the store is away.
-    pub async fn put(&self, name: &Path, file: NamedTempFile, end: i64) -> Result<()> {
+    /// Puts a finished file under `name`, and gives the end of what stands there then, which may be another file that covers as much. Waits for as long
+    /// as the store is away.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a shorter file stands there that another worker may have gone on behind, or nothing could ever be written.
+    pub async fn put(&self, name: &Path, file: NamedTempFile, cover: Cover) -> Result<i64> {
         match self {
-            Self::Folder(folder) => put_locally(&folder.join(name), file, end).await,
+            Self::Folder(folder) => put_locally(&folder.join(name), file, cover).await,
             Self::Bucket { client, bucket, prefix, conditional } => {
                 let key = format!("{prefix}{}", name.to_string_lossy());
-                put_object(client, bucket, &key, &file, end, *conditional).await
+                put_object(client, bucket, &key, &file, cover, *conditional).await
             }
+        }
+    }
+
+    /// Below which offset the files of `folder` have every row, as far as they reach beyond `next` (`None`: they do not). Files are put in the order of
+    /// their offsets, so the last one says it. Waits for as long as the store is away.
+    pub async fn end_beyond(&self, folder: &Path, next: i64, span: i64) -> Result<Option<i64>> {
+        let from = file_name(next.saturating_sub(span.max(BEFORE)).max(0));
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let end = match self {
+                Self::Folder(root) => Ok(last_in(&root.join(folder), &from)),
+                Self::Bucket { client, bucket, prefix, .. } => {
+                    last_object(client, bucket, &format!("{prefix}{}/", folder.to_string_lossy()), &from).await
+                }
+            };
+            match end {
+                Ok(end) => return Ok(end.filter(|end| *end > next)),
+                Err(Problem { text, denied: true, .. }) => {
+                    let what = "files may not be listed, so rows that were written and not committed before this start may come twice";
+                    tracing::warn!("{}: {what} ({text}; s3:ListBucket)", folder.display());
+                    return Ok(None);
+                }
+                Err(Problem { text, .. }) => tracing::warn!("{}: what is there cannot be seen yet, trying again: {text}", folder.display()),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(30));
         }
     }
 }
 
-async fn put_locally(path: &Path, file: NamedTempFile, end: i64) -> Result<()> {
+/// The name of a file that begins at `first`.
+pub fn file_name(first: i64) -> String {
+    format!("{first:020}.parquet")
+}
+
+/// The end of the last file in `folder` whose name is not before `from`.
+fn last_in(folder: &Path, from: &str) -> Option<i64> {
+    let entries = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = entries.filter(|name| name.ends_with(".parquet") && name.as_str() >= from).collect();
+    names.sort_unstable();
+    names.iter().rev().find_map(|name| end_of(&folder.join(name)))
+}
+
+async fn last_object(client: &Client, bucket: &str, folder: &str, from: &str) -> Result<Option<i64>, Problem> {
+    let mut names = Vec::new();
+    // Without its ending it comes before `from` itself.
+    let after = format!("{folder}{}", from.trim_end_matches(".parquet"));
+    let mut pages = client.list_objects_v2().bucket(bucket).prefix(folder).start_after(after).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| Problem::of(&e))?;
+        names.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+    }
+    for key in names.iter().rev().filter(|key| key.ends_with(".parquet")) {
+        let transient = |text| Problem { text, advice: None, denied: false };
+        if let Some((_, Some(end))) = standing(client, bucket, key).await.map_err(transient)? {
+            return Ok(Some(end));
+        }
+    }
+    Ok(None)
+}
+
+async fn put_locally(path: &Path, file: NamedTempFile, cover: Cover) -> Result<i64> {
     let folder = path.parent().unwrap_or(Path::new("."));
     patiently(folder, || fs::create_dir_all(folder)).await?;
     let mut file = Some(file);
-    patiently(path, || {
-        let Some(whole) = file.take() else { return Ok(()) };
+    let met = patiently(path, || {
+        let Some(whole) = file.take() else { return Ok(Meeting::Replaced) };
         let persisted = match whole.persist_noclobber(path) {
-            // What stands there covers at least as much; the temporary file goes.
-            Err(error) if error.error.kind() == ErrorKind::AlreadyExists && end_of(path) >= Some(end) => return Ok(()),
-            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => error.file.persist(path),
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => match cover.meets(end_of(path)) {
+                Meeting::Replaced => error.file.persist(path),
+                // The temporary file goes.
+                met => return Ok(met),
+            },
             other => other,
         };
-        persisted.map(drop).map_err(|error| {
+        persisted.map(|_| Meeting::Replaced).map_err(|error| {
             file = Some(error.file);
             error.error
         })
     })
     .await?;
+    let end = match met {
+        Meeting::Replaced => cover.end,
+        Meeting::Stays(theirs) => theirs,
+        Meeting::Foreign(theirs) => return Err(foreign(&path.display().to_string(), theirs)),
+    };
     // The new names themselves must survive a power failure too.
     for folder in path.ancestors().skip(1).take(3) {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|error| cannot_write(folder, &error))?;
     }
-    Ok(())
+    Ok(end)
 }
 
 /// The offset that an existing file ends before; `None` if it is no file of ours.
@@ -138,19 +248,26 @@ fn end_of(path: &Path) -> Option<i64> {
     facts.iter().find(|fact| fact.key == END)?.value.as_ref()?.parse().ok()
 }
 
-async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFile, end: i64, conditional: bool) -> Result<()> {
+async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFile, cover: Cover, conditional: bool) -> Result<i64> {
     let mut expected: Option<String> = None;
     let mut pause = Duration::from_millis(200);
     loop {
-        let put = attempt(client, bucket, key, file, end, conditional, expected.as_deref()).await?;
+        let put = attempt(client, bucket, key, file, cover.end, conditional, expected.as_deref()).await?;
         let again = match put {
-            Put::Done => return Ok(()),
+            Put::Done => return Ok(cover.end),
             Put::Taken => match standing(client, bucket, key).await {
-                Ok(Some((_, theirs))) if theirs >= Some(end) => return Ok(()),
-                Ok(standing) => {
-                    expected = standing.map(|(etag, _)| etag);
+                Ok(None) => {
+                    expected = None;
                     continue;
                 }
+                Ok(Some((etag, theirs))) => match cover.meets(theirs) {
+                    Meeting::Stays(theirs) => return Ok(theirs),
+                    Meeting::Foreign(theirs) => return Err(foreign(&format!("s3://{bucket}/{key}"), theirs)),
+                    Meeting::Replaced => {
+                        expected = Some(etag);
+                        continue;
+                    }
+                },
                 Err(detail) => detail,
             },
             Put::Again(detail) => detail,

@@ -57,7 +57,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn the_longest_file_stays_whatever_the_order(ends in proptest::collection::vec(1i64..6, 1..7)) {
+    fn the_longest_file_stays_whatever_the_order_where_files_grow(ends in proptest::collection::vec(1i64..6, 1..7)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let place = Place::new(folder.path().to_str().unwrap(), None, true).unwrap();
@@ -65,11 +65,29 @@ proptest! {
         let mut longest = 0;
         for end in ends {
             longest = end.max(longest);
-            runtime.block_on(place.put(Path::new("a/b/0.parquet"), file(folder.path(), end, "any"), end)).unwrap();
-            prop_assert_eq!(end_of(&path), Some(longest));
+            let cover = Cover { first: 0, end, grows: true };
+            let stands = runtime.block_on(place.put(Path::new("a/b/0.parquet"), file(folder.path(), end, "any"), cover)).unwrap();
+            prop_assert_eq!((end_of(&path), stands), (Some(longest), longest));
         }
         prop_assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
+}
+
+#[test]
+fn what_others_may_have_built_upon_is_not_replaced() {
+    let cover = Cover { first: 5, end: 9, grows: false };
+    assert_eq!(cover.meets(Some(9)), Meeting::Stays(9));
+    assert_eq!(cover.meets(Some(12)), Meeting::Stays(12));
+    assert_eq!(cover.meets(Some(7)), Meeting::Foreign(7));
+    // It covers no whole message, so nobody has gone on behind it; or it is no file of ours.
+    assert_eq!(cover.meets(Some(5)), Meeting::Replaced);
+    assert_eq!(cover.meets(None), Meeting::Replaced);
+    assert_eq!(Cover { grows: true, ..cover }.meets(Some(7)), Meeting::Replaced);
+}
+
+/// What a test puts: of a listing, whose files may grow.
+fn growing(end: i64) -> Cover {
+    Cover { first: 0, end, grows: true }
 }
 
 #[tokio::test]
@@ -77,7 +95,7 @@ async fn what_is_no_file_of_ours_gives_way_to_one() {
     let folder = tempfile::tempdir().unwrap();
     let place = Place::new(folder.path().to_str().unwrap(), None, true).unwrap();
     fs::write(folder.path().join("0.parquet"), b"PAR1 torn").unwrap();
-    place.put(Path::new("0.parquet"), file(folder.path(), 3, "w"), 3).await.unwrap();
+    place.put(Path::new("0.parquet"), file(folder.path(), 3, "w"), growing(3)).await.unwrap();
     assert_eq!(end_of(&folder.path().join("0.parquet")), Some(3));
 }
 
@@ -106,7 +124,7 @@ async fn of_two_objects_the_longer_stays_whoever_comes_last() {
         let standing_now = async || standing(&bucket.client, &bucket.name, &key).await.unwrap().unwrap().1;
         // A store without conditional writes takes whatever comes last; the sink is told so by `check`.
         for (end, stays) in [(3, 3), (2, if conditional { 3 } else { 2 }), (5, 5), (5, 5)] {
-            place.put(Path::new("0.parquet"), file(folder.path(), end, "w"), end).await.unwrap();
+            place.put(Path::new("0.parquet"), file(folder.path(), end, "w"), growing(end)).await.unwrap();
             assert_eq!(standing_now().await, Some(stays));
         }
     }
@@ -114,7 +132,7 @@ async fn of_two_objects_the_longer_stays_whoever_comes_last() {
     let place = Place::new(&format!("s3://{}", bucket.name), Some(bucket.client.clone()), true).unwrap();
     for round in 0..8 {
         let name = format!("race-{round}.parquet");
-        let put = |end, writer| place.put(Path::new(&name), file(folder.path(), end, writer), end);
+        let put = |end, writer| place.put(Path::new(&name), file(folder.path(), end, writer), growing(end));
         let (one, other) = tokio::join!(put(7, "longer"), put(6, "zombie"));
         one.and(other).unwrap();
     }
@@ -122,6 +140,6 @@ async fn of_two_objects_the_longer_stays_whoever_comes_last() {
     assert!(races.len() == 8 && races.iter().all(|(_, bytes)| contains(bytes, "longer")));
     // A bucket that is not there is nobody's outage.
     let place = Place::new("s3://sink-no-such-bucket/x", Some(bucket.client.clone()), true).unwrap();
-    let error = place.put(Path::new("0.parquet"), file(folder.path(), 1, "w"), 1).await.unwrap_err().to_string();
+    let error = place.put(Path::new("0.parquet"), file(folder.path(), 1, "w"), growing(1)).await.unwrap_err().to_string();
     assert!(error.contains("s3://sink-no-such-bucket/x/0.parquet") && error.contains("NoSuchBucket"), "{error}");
 }

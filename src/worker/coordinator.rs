@@ -163,6 +163,7 @@ impl Coordinator {
             Event::Lost { partitions } => {
                 tracing::warn!("{} partitions were lost; what was not committed is another worker's now", partitions.len());
                 partitions.iter().for_each(|partition| self.let_go(partition));
+                self.command(Command::Forget(partitions));
             }
             Event::End => {
                 self.ended += 1;

@@ -21,6 +21,8 @@ pub enum Command {
     Write(Vec<Delivery>, Vec<CommitPoint>),
     /// Let go of partitions that are going away.
     Release(Vec<Partition>),
+    /// Drop what is not durable of partitions that are another worker's already.
+    Forget(Vec<Partition>),
     /// Make durable what can be (`Flush::Ready`), or everything.
     Flush(Flush),
 }
@@ -147,6 +149,12 @@ async fn obey(
             report.held = partitions.iter().map(|p| (p.clone(), held(sinks, p))).collect();
             owned.retain(|p| !partitions.contains(p));
             report.released = std::mem::take(partitions);
+        }
+        Command::Forget(partitions) => {
+            for partition in partitions.iter() {
+                sinks.iter_mut().for_each(|sink| sink.forget(partition));
+            }
+            owned.retain(|p| !partitions.contains(p));
         }
         Command::Flush(how) => {
             for sink in sinks.iter_mut() {

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import archive
 import lake
 import links
 import scenarios
@@ -68,7 +69,8 @@ def storm(stage, options):
     references = lake.References(options.seed)
     fleet = Fleet(stage.binary, stage.folder, stage.cluster, stage.server.gateways, topics, GROUP, stage.model)
     stage.closers.append(fleet.close)
-    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, stage.tally, pace=0.5 if options.short else 1.0)
+    tally = Tally()
+    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, tally, pace=0.5 if options.short else 1.0)
     stage.closers.append(world.stream.over.set)
     lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
     world.run(lanes, None if options.short else options.minutes)
@@ -79,8 +81,9 @@ def storm(stage, options):
     if problems:
         print(f"\n{len(problems)} workers or waits went wrong:\n" + "\n".join(problems), flush=True)
     kinds = collections.Counter()
-    for name in {*stage.tally.hits, *stage.tally.idle}:
-        kinds[schedule.kind(name)] += stage.tally.hits[name]
+    for name in {*tally.hits, *tally.idle}:
+        kinds[schedule.kind(name)] += tally.hits[name]
+    stage.tally.add(tally)
     short_of = [kind for kind, hits in kinds.items() if hits < 2] if options.short else []
     if short_of:
         print(f"struck work less than twice: {', '.join(short_of)}", flush=True)
@@ -102,7 +105,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=30, help="how long faults strike (30)")
     parser.add_argument("--seed", type=int, default=None, help="draws the schedule; printed, and taken from the clock where not given")
     parser.add_argument("--short", action="store_true", help="every kind of fault at least twice, in less than ten minutes")
-    parser.add_argument("--only", choices=["breaks", "storm", "disk", "lost"], action="append", help="this part alone")
+    parser.add_argument("--only", choices=["breaks", "disk", "lost", "archive", "storm"], action="append", help="this part alone")
     parser.add_argument("--together", nargs="+", choices=FAULTS, help="instead of the schedule these faults together, again and again")
     parser.add_argument("--keep", action="store_true", help="keep logs and data though all went well")
     parser.add_argument("--binary", default=str(lake.ROOT / "target/release/lakelens-faults"))
@@ -111,7 +114,7 @@ def main():
         options.seed = int(time.time()) % 1_000_000
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "storm": storm}
+    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "archive": archive.archive, "storm": storm}
     stage = Stage(options.binary, options.seed)
     results = {}
     try:

@@ -43,6 +43,10 @@ class Tally:
     def strike(self, kind, in_flight):
         (self.hits if in_flight else self.idle)[kind] += 1
 
+    def add(self, other):
+        for name in ("hits", "idle", "seen", "ended"):
+            getattr(self, name).update(getattr(other, name))
+
     def row(self, name, counter=None):
         counter = self.hits if counter is None else counter
         return sum(count for kind, count in counter.items() if kind == name or kind.startswith(SUMS.get(name, ("\0",))))
