@@ -35,21 +35,23 @@ def objects():
     return [*good(), (BROKEN, b"no picture"), *((poison(kind), jpeg + f"LAKELENS-POISON:{kind}".encode()) for kind in POISON)]
 
 
-def model(binary, folder):
-    subprocess.run([binary, "model", "init", "tiny", "--seed", "7", "--out", folder / "tiny"], check=True, capture_output=True)
-    return folder / "tiny"
+def model(binary, folder, kind="tiny"):
+    """A network of this kind with seeded weights."""
+    subprocess.run([binary, "model", "init", kind, "--seed", "7", "--out", folder / kind], check=True, capture_output=True)
+    return folder / kind
 
 
-def table(binary, folder):
-    """What is right for each key, as the program says when it is asked for the pictures alone, one after the other and from a folder."""
-    plain = folder / "pictures"
+def table(binary, folder, kind="tiny"):
+    """What is right for each key, as the program says when it is asked for the pictures alone, one after the other and from a folder. Also left in
+    `table-KIND.json`, for the verifier."""
+    plain = folder / f"pictures-{kind}"
     plain.mkdir()
     asked = good()
     for n, (_, body) in enumerate(asked):
         # A listing goes by the ending; the worker goes by the content.
         (plain / f"{n}.jpg").write_bytes(body)
-    out = folder / "table.jsonl"
-    subprocess.run([binary, "label", plain, "--model", folder / "tiny", "--out", out, "--batch", "1"], check=True, capture_output=True)
+    out = folder / f"table-{kind}.jsonl"
+    subprocess.run([binary, "label", plain, "--model", folder / kind, "--out", out, "--batch", "1"], check=True, capture_output=True)
     keys = {BROKEN: {"reason": "unsupported_format"}, MISSING: {"reason": "not_found"}}
     keys.update({poison(kind): {"reason": reason} for kind, reason in POISON.items()})
     others = len(keys)
@@ -58,7 +60,7 @@ def table(binary, folder):
         keys[key] = {"label": top["index"], "score": top["score"], "embedding": record["embedding"]}
     assert len(keys) == GOOD + others and len({tuple(k["embedding"]) for k in keys.values() if "embedding" in k}) == GOOD
     whole = {"bucket": BUCKET, "keys": keys}
-    (folder / "table.json").write_text(json.dumps(whole))
+    (folder / f"table-{kind}.json").write_text(json.dumps(whole))
     return whole
 
 

@@ -31,23 +31,24 @@ WEIGHTS = {"kill": 7, "failpoint": 2, "zombie": 4, "sigterm": 4, "rebalance": 10
 SHORT = {"kill": 2, "helper": 2, "zombie": 2, "sigterm": 2, "rebalance": 4}
 
 
-def deck(rng, lane, weights):
-    kinds, _ = LANES[lane]
+def deck(rng, kinds, weights):
     cards = [name for name in FAULTS if kind(name) in kinds for _ in range(weights.get(kind(name), 1))]
     rng.shuffle(cards)
     return cards
 
 
-def draw(seed, lane, short):
+def draw(seed, lane, short, only):
     """One lane's events: seconds to wait before a fault, its name, and a seed of its own. The short form ends, the long one goes on."""
     rng = random.Random(f"{seed} {lane}")
-    for _ in [0] if short else itertools.count():
-        for name in deck(rng, lane, SHORT if short else WEIGHTS):
+    kinds = [kind for kind in LANES[lane][0] if only is None or kind in only]
+    for _ in [0] if short or not kinds else itertools.count():
+        for name in deck(rng, kinds, SHORT if short else WEIGHTS):
             yield rng.uniform(*LANES[lane][1]), name, rng.randrange(2**32)
 
 
-def lanes(seed, short):
-    return {lane: draw(seed, lane, short) for lane in LANES}
+def lanes(seed, short, kinds=None):
+    """All lanes; of all kinds of faults, or of these."""
+    return {lane: draw(seed, lane, short, kinds) for lane in LANES}
 
 
 def again(seed, name):

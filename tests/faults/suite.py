@@ -26,6 +26,8 @@ from world import World, verify
 WORKERS = 4
 PARTITIONS = 4
 GROUP = "lakelens-faults"
+PARTS = ["breaks", "disk", "lost", "archive", "resnet50", "storm"]
+RESNET50_MINUTES = 3
 #: From here on the long form must reach its minimums.
 LONG_MINUTES = 30
 
@@ -63,23 +65,30 @@ class Stage:
         self.loop.close()
 
 
-def storm(stage, options):
-    """The scheduled faults. Whether all was well."""
-    topics = stage.topics("main")
-    references = lake.References(options.seed)
-    fleet = Fleet(stage.binary, stage.folder, stage.cluster, stage.server.gateways, topics, GROUP, stage.model)
+def played(stage, options, tally, lanes, minutes, name="main", model="tiny", **more):
+    """Workers, a stream of references, and the faults of these lanes; then the verifier's word. Whether all was well."""
+    topics, group = stage.topics(name), GROUP if name == "main" else name
+    folder = stage.folder / name
+    folder.mkdir()
+    fleet = Fleet(stage.binary, folder, stage.cluster, stage.server.gateways, topics, group, stage.folder / model)
     stage.closers.append(fleet.close)
-    tally = Tally()
-    world = World(stage.cluster, stage.server, fleet, topics, GROUP, references, stage.folder, tally, pace=0.5 if options.short else 1.0)
+    world = World(stage.cluster, stage.server, fleet, topics, group, lake.References(options.seed), folder, tally, **more)
     stage.closers.append(world.stream.over.set)
-    lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
-    world.run(lanes, None if options.short else options.minutes)
+    world.run(lanes, minutes)
     # What a killed worker left open ends with its transaction's timeout; the verifier waits for that.
-    code, table = verify(stage.cluster, topics, stage.folder)
+    code, table = verify(stage.cluster, topics, stage.folder, model)
     print("\n" + table, flush=True)
     problems = [*world.failures, *fleet.failures]
     if problems:
         print(f"\n{len(problems)} workers or waits went wrong:\n" + "\n".join(problems), flush=True)
+    return code == 0 and not problems
+
+
+def storm(stage, options):
+    """The scheduled faults."""
+    tally = Tally()
+    lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
+    good = played(stage, options, tally, lanes, None if options.short else options.minutes, pace=0.5 if options.short else 1.0)
     kinds = collections.Counter()
     for name in {*tally.hits, *tally.idle}:
         kinds[schedule.kind(name)] += tally.hits[name]
@@ -87,7 +96,21 @@ def storm(stage, options):
     short_of = [kind for kind, hits in kinds.items() if hits < 2] if options.short else []
     if short_of:
         print(f"struck work less than twice: {', '.join(short_of)}", flush=True)
-    return code == 0 and not problems and not short_of
+    return good and not short_of
+
+
+def resnet50(stage, options):
+    """A short pass with the network that the program is made for, of which a worker holds much more in memory and does much less in a second."""
+    lake.model(stage.binary, stage.folder, "resnet50")
+    lake.table(stage.binary, stage.folder, "resnet50")
+    tally = Tally()
+    lanes = schedule.lanes(options.seed, short=False, kinds=("kill", "zombie", "sigterm", "rebalance"))
+    good = played(stage, options, tally, lanes, min(options.minutes, RESNET50_MINUTES), "resnet50", "resnet50", backlog=60)
+    print(tally.table(minimum=False, all_rows=False), flush=True)
+    missed = [kind for kind in ("worker killed", "worker frozen", "rebalance") if not tally.hits[kind]]
+    if missed:
+        print(f"struck no work: {', '.join(missed)}", flush=True)
+    return good and not missed
 
 
 def conclude(stage, options, parts):
@@ -105,7 +128,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=30, help="how long faults strike (30)")
     parser.add_argument("--seed", type=int, default=None, help="draws the schedule; printed, and taken from the clock where not given")
     parser.add_argument("--short", action="store_true", help="every kind of fault at least twice, in less than ten minutes")
-    parser.add_argument("--only", choices=["breaks", "disk", "lost", "archive", "storm"], action="append", help="this part alone")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part alone")
     parser.add_argument("--together", nargs="+", choices=FAULTS, help="instead of the schedule these faults together, again and again")
     parser.add_argument("--keep", action="store_true", help="keep logs and data though all went well")
     parser.add_argument("--binary", default=str(lake.ROOT / "target/release/lakelens-faults"))
@@ -114,7 +137,8 @@ def main():
         options.seed = int(time.time()) % 1_000_000
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "archive": archive.archive, "storm": storm}
+    asked = options.only or [part for part in PARTS if not (options.short and part == "resnet50")]
+    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "archive": archive.archive, "resnet50": resnet50, "storm": storm}
     stage = Stage(options.binary, options.seed)
     results = {}
     try:
@@ -122,7 +146,7 @@ def main():
         stage.start()
         print(f"three brokers and an S3 server are up after {time.monotonic() - begun:.0f} s; logs in {stage.folder}", flush=True)
         for name, part in parts.items():
-            if not options.only or name in options.only:
+            if name in asked:
                 begun = time.monotonic()
                 results[name] = part(stage, options)
                 print(f"-- {name}: {'good' if results[name] else 'BROKEN'}, {time.monotonic() - begun:.0f} s\n", flush=True)

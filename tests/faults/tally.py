@@ -56,9 +56,11 @@ class Tally:
         rows = {name: (self.row(name), least) for name, least in MINIMUM.items() if OF_PARTS.get(name, "storm") in parts}
         return {name: pair for name, pair in rows.items() if pair[0] < pair[1]}
 
-    def table(self, minimum=True):
+    def table(self, minimum=True, all_rows=True):
         lines = [f"{'fault':<36}{'struck work':>12}{'at least' if minimum else '':>10}{'not counted':>13}"]
         for name, least in MINIMUM.items():
+            if not (all_rows or self.row(name) or self.row(name, self.idle)):
+                continue
             lines.append(f"{name:<36}{self.row(name):>12}{least if minimum else '':>10}{self.row(name, self.idle):>13}")
             forms = sorted(kind for kind in {*self.hits, *self.idle} if kind.startswith(SUMS.get(name, ("\0",))) and kind not in MINIMUM)
             lines += [f"  {kind:<34}{self.hits[kind]:>12}{'':>10}{self.idle[kind]:>13}" for kind in forms]

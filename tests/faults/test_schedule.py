@@ -28,7 +28,7 @@ def test_the_short_form_has_every_kind_twice():
 def test_five_decks_of_each_lane_hold_the_minimums():
     kinds = collections.Counter()
     for lane, events in schedule.lanes(3, False).items():
-        deck = len(schedule.deck(schedule.random.Random(0), lane, schedule.WEIGHTS))
+        deck = len(schedule.deck(schedule.random.Random(0), schedule.LANES[lane][0], schedule.WEIGHTS))
         kinds.update(schedule.kind(name) for _, name, _ in itertools.islice(events, 5 * deck))
     # A kill takes two workers on average; a failpoint kills one to prepare it, and one where it stands.
     kinds["killed"] = 2 * kinds["kill"] + 2 * kinds["failpoint"]

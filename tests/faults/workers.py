@@ -40,6 +40,12 @@ def pipeline(cluster, topics, group, endpoint, model, properties=None, **more):
     return json.dumps({**whole, **more}, indent=1)
 
 
+def cause(line):
+    """Why, in librdkafka's words where they are there: what stands in the last parentheses, or behind the last colon; without what differs each time."""
+    found = re.findall(r"\(((?:Local|Broker): [^()]*)\)", line)
+    return found[-1] if found else re.sub(r"[\w.-]+:\d+(/\d+)?|\d+", "N", line.rpartition(": ")[2])[:60]
+
+
 def environment(**more):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LAKELENS_")}
     return {**kept, "AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET, "NO_COLOR": "1", **more}
@@ -152,8 +158,13 @@ class Fleet:
     def seen(self):
         """How often the logs tell of aborts and fencings."""
         texts = [log.read_text(errors="replace") for log in {*self.logs, *(w.log for w in self.workers if w.log)}]
+        aborts = collections.Counter(cause(line) for text in texts for line in text.splitlines() if ABORTED in line)
+        ends = collections.Counter(cause(line) for text in texts for line in text.splitlines() if LEGITIMATE["fatal Kafka error"] in line)
         return {
-            "aborted transactions": sum(text.count(ABORTED) for text in texts),
+            "aborted transactions": aborts.total(),
+            **{f"  aborted: {why}": count for why, count in aborts.most_common()},
+            "producers that could not go on": ends.total(),
+            **{f"  could not go on: {why}": count for why, count in ends.most_common()},
             "fencings": sum(len(re.findall("have fenced", text)) for text in texts),
             "partitions lost to the group": sum(text.count("partitions were lost") for text in texts),
         }

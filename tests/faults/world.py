@@ -16,9 +16,9 @@ PATIENCE_FOR_THE_REST = 300
 VERIFY = [sys.executable, __file__.replace("world.py", "verify.py")]
 
 
-def verify(cluster, topics, folder):
+def verify(cluster, topics, folder, model="tiny"):
     """Runs the verifier; its code and its table."""
-    command = [*VERIFY, "--brokers", cluster.direct, "--table", folder / "table.json"]
+    command = [*VERIFY, "--brokers", cluster.direct, "--table", folder / f"table-{model}.json"]
     for name, topic in topics.items():
         command += [f"--{name}", topic]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
@@ -26,9 +26,9 @@ def verify(cluster, topics, folder):
 
 
 class World:
-    def __init__(self, cluster, server, fleet, topics, group, references, folder, tally, pace=1.0):
+    def __init__(self, cluster, server, fleet, topics, group, references, folder, tally, pace=1.0, backlog=600):
         self.cluster, self.server, self.fleet, self.topics, self.group, self.folder = cluster, server, fleet, topics, group, folder
-        self.stream = Stream(cluster, topics["input"], group, references, backlog=600)
+        self.stream = Stream(cluster, topics["input"], group, references, backlog=backlog)
         self.begun = time.monotonic()
         # How long faults last; the short form has no time for long ones.
         self.pace = pace
