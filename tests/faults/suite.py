@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 import archive
 import lake
@@ -68,7 +69,7 @@ class Stage:
 def played(stage, options, tally, lanes, minutes, name="main", model="tiny", **more):
     """Workers, a stream of references, and the faults of these lanes; then the verifier's word. Whether all was well."""
     topics, group = stage.topics(name), GROUP if name == "main" else name
-    folder = stage.folder / name
+    folder = stage.folder / f"workers-{name}"
     folder.mkdir()
     fleet = Fleet(stage.binary, folder, stage.cluster, stage.server.gateways, topics, group, stage.folder / model)
     stage.closers.append(fleet.close)
@@ -148,7 +149,12 @@ def main():
         for name, part in parts.items():
             if name in asked:
                 begun = time.monotonic()
-                results[name] = part(stage, options)
+                try:
+                    results[name] = part(stage, options)
+                except Exception:
+                    # The other parts have something to say all the same.
+                    traceback.print_exc(file=sys.stdout)
+                    results[name] = False
                 print(f"-- {name}: {'good' if results[name] else 'BROKEN'}, {time.monotonic() - begun:.0f} s\n", flush=True)
         results["minimums"] = conclude(stage, options, results)
     finally:
