@@ -101,3 +101,15 @@ fn a_missing_bucket_was_once_found_when_the_first_file_was_written() {
         }
     }
 }
+
+#[test]
+fn a_redrive_to_a_broker_that_is_away_once_took_forty_seconds_to_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let begun = std::time::Instant::now();
+        let args = [&["redrive", "--brokers", "127.0.0.1:1", "--topic", "dead", "--to", "refs"], more].concat();
+        let said = stderr(&run(folder.path(), &args, 1));
+        assert!(said.contains("no Kafka broker answers at 127.0.0.1:1") && said.contains("nothing was redriven"), "{said}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    }
+}
