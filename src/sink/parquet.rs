@@ -37,6 +37,8 @@ struct Lane {
     message: Option<(i64, Vec<Record>)>,
     /// Files have every row below it.
     there: i64,
+    /// It was said that rows are passed over.
+    said: bool,
     /// Where the last file began that was closed.
     closed: Option<i64>,
 }
@@ -138,13 +140,22 @@ impl Sink for ParquetSink {
             let lane = lane.ok_or_else(|| Error::failed(format!("{position} was written before its partition began; this is a bug")))?;
             // Of a listing a row's offset says nothing about the last run's.
             let grows = item.message.listing.is_some();
-            if let Outcome::Record(record) = &delivery.outcome
-                && (grows || position.offset >= lane.there)
-            {
-                lane.message.get_or_insert_with(|| (position.offset, Vec::new())).1.push((**record).clone());
+            let passes = position.offset < lane.there && !grows;
+            match &delivery.outcome {
+                Outcome::Record(_) if passes => {
+                    if !std::mem::replace(&mut lane.said, true) {
+                        tracing::info!("{}: rows below offset {} are in files already and passed over", position.partition, lane.there);
+                    }
+                }
+                Outcome::Record(record) => {
+                    lane.message.get_or_insert_with(|| (position.offset, Vec::new())).1.push((**record).clone());
+                }
+                _ => {}
             }
+            // Another worker's file may have come to stand meanwhile, and have all of the message.
             if item.last
                 && let Some((offset, rows)) = lane.message.take()
+                && !passes
             {
                 for row in rows {
                     self.push(&position.partition, offset, grows, row).await?;
@@ -177,9 +188,6 @@ impl Sink for ParquetSink {
         // A file that is not closed goes with its temporary name.
         self.lanes.remove(partition);
         let there = self.place.end_beyond(&folder_of(partition), next_offset, self.span()).await?;
-        if let Some(there) = there {
-            tracing::debug!("{partition}: files are there up to offset {there} already; going on behind them");
-        }
         self.lanes.insert(partition.clone(), Lane { there: there.unwrap_or(next_offset), ..Lane::default() });
         Ok(())
     }
@@ -191,7 +199,7 @@ impl Sink for ParquetSink {
     }
 
     fn forget(&mut self, partition: &Partition) {
-        self.lanes.insert(partition.clone(), Lane { there: i64::MAX, ..Lane::default() });
+        self.lanes.insert(partition.clone(), Lane { there: i64::MAX, said: true, ..Lane::default() });
     }
 }
 

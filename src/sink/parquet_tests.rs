@@ -315,6 +315,23 @@ async fn a_zombie_neither_doubles_nor_hides_what_its_heir_wrote() {
 }
 
 #[tokio::test]
+async fn a_message_that_another_workers_file_has_meanwhile_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut zombie, mut heir) = (begun(folder.path(), 1000, LONG, 0).await, begun(folder.path(), 1000, Duration::ZERO, 0).await);
+    let two = |offset| [delivery(at(offset, 0), false, What::Record), delivery(at(offset, 1), true, What::Record)];
+    let all: Vec<Delivery> = (0..4).flat_map(two).collect();
+    heir.write(&all[..3]).await.unwrap();
+    zombie.write(&all[..6]).await.unwrap();
+    zombie.flush(Flush::All).await.unwrap();
+    // It meets the zombie's file, amid a message that is in there.
+    heir.flush(Flush::Ready).await.unwrap();
+    heir.write(&all[3..]).await.unwrap();
+    heir.flush(Flush::All).await.unwrap();
+    let found: Vec<Position> = files(folder.path()).iter().flat_map(|f| positions(f)).collect();
+    assert_eq!(found, all.iter().map(|d| d.item.position.clone()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn of_a_listing_the_longer_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let listed = |offset| {
