@@ -46,9 +46,9 @@ def draw(seed, lane, short, only):
             yield rng.uniform(*LANES[lane][1]), name, rng.randrange(2**32)
 
 
-def lanes(seed, short, kinds=None):
-    """All lanes; of all kinds of faults, or of these."""
-    return {lane: draw(seed, lane, short, kinds) for lane in LANES}
+def lanes(seed, short, kinds=None, calm=1):
+    """All lanes; of all kinds of faults, or of these. `calm` stretches what lies between them."""
+    return {lane: ((calm * pause, name, own) for pause, name, own in draw(seed, lane, short, kinds)) for lane in LANES}
 
 
 def again(seed, name):

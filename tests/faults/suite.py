@@ -105,7 +105,7 @@ def resnet50(stage, options):
     lake.model(stage.binary, stage.folder, "resnet50")
     lake.table(stage.binary, stage.folder, "resnet50")
     tally = Tally()
-    lanes = schedule.lanes(options.seed, short=False, kinds=("kill", "zombie", "sigterm", "rebalance"))
+    lanes = schedule.lanes(options.seed, short=False, kinds=("kill", "zombie", "sigterm", "rebalance"), calm=3)
     good = played(stage, options, tally, lanes, min(options.minutes, RESNET50_MINUTES), "resnet50", "resnet50", backlog=60)
     print(tally.table(minimum=False, all_rows=False), flush=True)
     missed = [kind for kind in ("worker killed", "worker frozen", "rebalance") if not tally.hits[kind]]
