@@ -4,9 +4,12 @@ A fault counts only if work was in flight when it struck: `world.in_flight(worke
 input that is not committed; for brokers and the network, the link must have carried requests within the last second besides.
 """
 
+import contextlib
 import os
 import signal
 import time
+
+import confluent_kafka as ck
 
 import lake
 import processes
@@ -112,7 +115,11 @@ def rebalance(world, rng):
     partitions = world.cluster.partitions(world.topics["input"])
     in_flight = any(map(world.in_flight, world.fleet.workers))
     if how == "partition" and 0 < partitions < MOST_PARTITIONS:
-        world.cluster.add_partition(world.topics["input"])
+        try:
+            world.cluster.add_partition(world.topics["input"])
+        except ck.KafkaException as error:
+            world.say(f"no partition could be added: {error.args[0].str()}")
+            return world.missed("rebalance")
         world.strike("rebalance", f"{partitions + 1} partitions now", in_flight)
     elif empty and (len(world.fleet.running()) < 3 or rng.random() < 0.6):
         worker = rng.choice(empty)
@@ -137,7 +144,13 @@ def broker(which):
         while not world.cluster.whole():
             yield 0.5
         find = {"group": lambda: world.cluster.group_coordinator(world.group), "transaction": world.cluster.transaction_coordinator}
-        victim = find[which]() if which in find else rng.choice(world.cluster.brokers)
+        victim = None
+        for _ in range(40):
+            # Whom to ask may be about to change.
+            with contextlib.suppress(ck.KafkaException, KeyError):
+                victim = find[which]() if which in find else rng.choice(world.cluster.brokers)
+                break
+            yield 0.5
         if victim is None or not victim.alive():
             return world.missed(kind)
         in_flight = yield from flowing(world, [victim.link])

@@ -89,11 +89,12 @@ def storm(stage, options):
     """The scheduled faults."""
     tally = Tally()
     lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
+    # Shown with the others' even where the suite itself breaks off.
+    stage.tally = tally.add(stage.tally)
     good = played(stage, options, tally, lanes, None if options.short else options.minutes, pace=0.5 if options.short else 1.0)
     kinds = collections.Counter()
     for name in {*tally.hits, *tally.idle}:
         kinds[schedule.kind(name)] += tally.hits[name]
-    stage.tally.add(tally)
     short_of = [kind for kind, hits in kinds.items() if hits < 2] if options.short else []
     if short_of:
         print(f"struck work less than twice: {', '.join(short_of)}", flush=True)
