@@ -28,6 +28,11 @@ const BEFORE: i64 = 100_000;
 
 /// Time that a bucket has to answer at the start.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one answer to a question. The client has no limit of its own, and an answer that got lost on its way would be waited for without end.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Time for one attempt to write: this, and so many bytes a second.
+const WRITE: Duration = Duration::from_secs(60);
+const SLOWEST: u64 = 100 << 10;
 
 /// A folder or a bucket prefix.
 pub enum Place {
@@ -195,12 +200,13 @@ async fn last_object(client: &Client, bucket: &str, folder: &str, from: &str) ->
     // Without its ending it comes before `from` itself.
     let after = format!("{folder}{}", from.trim_end_matches(".parquet"));
     let mut pages = client.list_objects_v2().bucket(bucket).prefix(folder).start_after(after).into_paginator().send();
-    while let Some(page) = pages.next().await {
+    let transient = |text| Problem { text, advice: None, denied: false };
+    let late = |_| transient(format!("no answer within {} s", ANSWER.as_secs()));
+    while let Some(page) = tokio::time::timeout(ANSWER, pages.next()).await.map_err(late)? {
         let page = page.map_err(|e| Problem::of(&e))?;
         names.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
     }
     for key in names.iter().rev().filter(|key| key.ends_with(".parquet")) {
-        let transient = |text| Problem { text, advice: None, denied: false };
         if let Some((_, Some(end))) = standing(client, bucket, key).await.map_err(transient)? {
             return Ok(Some(end));
         }
@@ -295,10 +301,11 @@ async fn attempt(
             None => request.if_none_match("*"),
         };
     }
-    let error = match tokio::time::timeout(Duration::from_secs(600), request.send()).await {
+    let limit = WRITE + Duration::from_secs(file.as_file().metadata().map_or(0, |m| m.len()) / SLOWEST);
+    let error = match tokio::time::timeout(limit, request.send()).await {
         Ok(Ok(_)) => return Ok(Put::Done),
         Ok(Err(error)) => error,
-        Err(_) => return Ok(Put::Again("no answer within 600 s".into())),
+        Err(_) => return Ok(Put::Again(format!("no answer within {} s", limit.as_secs()))),
     };
     let SdkError::ServiceError(service) = &error else { return Ok(Put::Again(chain(&error))) };
     let code = service.err().code().unwrap_or("no code").to_owned();
@@ -315,7 +322,10 @@ async fn attempt(
 
 /// ETag and end of the object that stands there, if any does.
 async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(String, Option<i64>)>, String> {
-    match client.head_object().bucket(bucket).key(key).send().await {
+    let Ok(answer) = tokio::time::timeout(ANSWER, client.head_object().bucket(bucket).key(key).send()).await else {
+        return Err(format!("no answer within {} s", ANSWER.as_secs()));
+    };
+    match answer {
         Ok(head) => {
             let end = head.metadata().and_then(|m| m.get(END_IN_S3)).and_then(|end| end.parse().ok());
             Ok(Some((head.e_tag.unwrap_or_default(), end)))

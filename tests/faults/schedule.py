@@ -11,7 +11,7 @@ import random
 from faults import FAULTS
 
 #: What the forms of one kind begin with.
-KINDS = ("network", "S3", "poison", "broker", "failpoint")
+KINDS = ("network", "S3", "poison", "broker", "failpoint", "killed at")
 
 
 def kind(name):

@@ -89,9 +89,11 @@ def storm(stage, options):
     """The scheduled faults."""
     tally = Tally()
     lanes = schedule.only(options.seed, options.together) if options.together else schedule.lanes(options.seed, options.short)
-    # Shown with the others' even where the suite itself breaks off.
-    stage.tally = tally.add(stage.tally)
-    good = played(stage, options, tally, lanes, None if options.short else options.minutes, pace=0.5 if options.short else 1.0)
+    try:
+        good = played(stage, options, tally, lanes, None if options.short else options.minutes, pace=0.5 if options.short else 1.0)
+    finally:
+        # Shown with the others' even where the suite itself breaks off.
+        stage.tally.add(tally)
     kinds = collections.Counter()
     for name in {*tally.hits, *tally.idle}:
         kinds[schedule.kind(name)] += tally.hits[name]

@@ -46,7 +46,6 @@ class Tally:
     def add(self, other):
         for name in ("hits", "idle", "seen", "ended"):
             getattr(self, name).update(getattr(other, name))
-        return self
 
     def row(self, name, counter=None):
         counter = self.hits if counter is None else counter
