@@ -141,16 +141,12 @@ impl Sink for ParquetSink {
             // Of a listing a row's offset says nothing about the last run's.
             let grows = item.message.listing.is_some();
             let passes = position.offset < lane.there && !grows;
-            match &delivery.outcome {
-                Outcome::Record(_) if passes => {
-                    if !std::mem::replace(&mut lane.said, true) {
-                        tracing::info!("{}: rows below offset {} are in files already and passed over", position.partition, lane.there);
-                    }
-                }
-                Outcome::Record(record) => {
+            if let Outcome::Record(record) = &delivery.outcome {
+                if !passes {
                     lane.message.get_or_insert_with(|| (position.offset, Vec::new())).1.push((**record).clone());
+                } else if !std::mem::replace(&mut lane.said, true) {
+                    tracing::info!("{}: rows below offset {} are in files already and passed over", position.partition, lane.there);
                 }
-                _ => {}
             }
             // Another worker's file may have come to stand meanwhile, and have all of the message.
             if item.last
