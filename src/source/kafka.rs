@@ -15,7 +15,7 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak, mpsc as std_mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{client_config, creation_error, lasting, lock};
 use context::SourceContext;
-use member::GroupMember;
+use member::{GroupMember, member_id, put_out};
 pub use offsets::lost_messages;
 use poller::Poller;
 
@@ -60,11 +60,15 @@ struct Owned {
     end_seen: Option<i64>,
     /// It is being taken away: commits still count, messages do not.
     leaving: bool,
+    /// Name of this member when it became ours.
+    member: Arc<str>,
+    /// Since when it is known that the group has put that member out: nothing that was read counts any more.
+    put_out: Option<Instant>,
 }
 
 impl Owned {
-    fn at(assignment: u64, offset: i64) -> Self {
-        Self { assignment, begun: offset, next: offset, handed: offset, end_seen: None, leaving: false }
+    fn at(assignment: u64, offset: i64, member: Arc<str>) -> Self {
+        Self { assignment, begun: offset, next: offset, handed: offset, end_seen: None, leaving: false, member, put_out: None }
     }
 
     /// Offset of the next message to hand out.
@@ -123,6 +127,8 @@ fn consumer_config(config: &config::KafkaSource, group: &str, instance: &str) ->
     ];
     let fixed = [
         ("group.id", group),
+        // With the newer one, a member that was put out keeps its name: what it had read could not be told from what it reads afterwards.
+        ("group.protocol", "classic"),
         ("isolation.level", "read_committed"),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
@@ -186,13 +192,15 @@ fn commit_now(consumer: &Consumer_, list: &TopicPartitionList) -> Result<Committ
 impl KafkaControl {
     /// What of `offsets` is ours to commit now. An offset that says that all is done is moved past the markers that follow: retention will delete
     /// those like messages, and would seem to have deleted something unread.
-    fn ours(&self, offsets: &[(Partition, i64)]) -> Vec<(Partition, i64)> {
-        let shared = lock(&self.shared);
+    fn ours(&self, consumer: &Consumer_, offsets: &[(Partition, i64)]) -> Vec<(Partition, i64)> {
+        let name = member_id(consumer);
+        let mut shared = lock(&self.shared);
+        put_out(&mut shared, &name);
         offsets
             .iter()
             .filter_map(|(partition, offset)| {
                 // A partition may have been elsewhere in the meantime: what its other owner committed must not be set back.
-                let owned = shared.owned.get(partition).filter(|owned| *offset >= owned.begun)?;
+                let owned = shared.owned.get(partition).filter(|owned| *offset >= owned.begun && owned.put_out.is_none())?;
                 Some((partition.clone(), past_markers(owned, *offset)))
             })
             .collect()
@@ -218,13 +226,13 @@ impl Control for KafkaControl {
     async fn commit(&self, next_offsets: &[(Partition, i64)]) -> Result<()> {
         let mut wait = Duration::from_millis(100);
         loop {
-            let ours = self.ours(next_offsets);
-            if ours.is_empty() {
-                return Ok(());
-            }
             let Some(consumer) = self.consumer.upgrade() else {
                 return Err(Error::failed("offsets were to be committed after the Kafka source had ended"));
             };
+            let ours = self.ours(&consumer, next_offsets);
+            if ours.is_empty() {
+                return Ok(());
+            }
             let list = offsets_list(ours.iter().map(|(p, o)| (p, *o)))?;
             let done = tokio::task::spawn_blocking(move || commit_now(&consumer, &list)).await.map_err(Error::failed)??;
             match done {

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use tokio::sync::{mpsc, oneshot};
 
+use super::member::member_id;
 use super::rebalance::Leaving;
 use super::waiting::Waiting;
 use super::{Command, Consumer_, Shared, partitions_list};
@@ -143,12 +144,25 @@ impl Poller {
             self.serve_changes()?;
             self.serve_leaving()?;
             self.waiting.say();
+            self.put_out_for_long()?;
             // Not while the group waits for an answer, which this would be taken for.
             if self.out_of_range && self.leaving.is_none() && lock(&self.consumer.context().changes).is_empty() {
                 self.out_of_range = false;
                 self.look_for_lost()?;
             }
         }
+    }
+
+    /// The group, which has put this worker out and taken it in again, takes away what it had. Should it not, nothing would be committed any more.
+    fn put_out_for_long(&self) -> Result<()> {
+        let since = lock(&self.shared).owned.values().filter(|o| !o.leaving).filter_map(|o| o.put_out).min();
+        let waits = self.leaving.is_some() || !lock(&self.consumer.context().changes).is_empty();
+        if waits || since.is_none_or(|since| since.elapsed() < self.patience) || member_id(&self.consumer).is_empty() {
+            return Ok(());
+        }
+        Err(Error::failed(
+            "the group has put this worker out, and taken it in again without taking its partitions away; start it again: what it had not committed is read again",
+        ))
     }
 
     /// Carries out what the worker asked for.

@@ -1,6 +1,6 @@
 //! What the thread does when the group gives partitions or takes them away.
 
-use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -9,6 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::context::{Change, answer_assign, answer_revoke};
+use super::member::{member_id, put_out};
 use super::offsets::{Place, place};
 use super::poller::{ANSWER, End, Poller};
 use super::{Committed, Owned, commit_now, offsets_list, partitions_list, past_markers};
@@ -63,6 +64,8 @@ impl Poller {
 
     fn assign(&mut self, partitions: Vec<Partition>) -> Result<(), End> {
         self.waiting.end();
+        // Before the offsets are looked up: if the group puts this member out meanwhile, what it reads from there on is not its to commit.
+        let member: Arc<str> = member_id(&self.consumer).into();
         let begin = self.where_to_begin(&partitions)?;
         let list = offsets_list(begin.iter().map(|(p, at, _)| (p, *at)))?;
         answer_assign(&self.consumer, &list).map_err(|e| Error::failed(format!("the group's assignment could not be taken: {e}")))?;
@@ -76,7 +79,7 @@ impl Poller {
             shared.assigned_once = true;
             shared.assignments += 1;
             let assignment = shared.assignments;
-            shared.owned.extend(begin.iter().map(|(p, at, _)| (p.clone(), Owned::at(assignment, *at))));
+            shared.owned.extend(begin.iter().map(|(p, at, _)| (p.clone(), Owned::at(assignment, *at, member.clone()))));
             assignment
         };
         for (partition, next_offset, _) in begin {
@@ -242,9 +245,13 @@ impl Poller {
     /// Commits on a thread of its own: a commit waits for the coordinator for as long as that is away, and this thread must not.
     fn commit_aside(&self, partitions: &[Partition], offsets: Vec<(Partition, i64)>) -> Result<Step> {
         let ours: Vec<(Partition, i64)> = {
-            let shared = lock(&self.shared);
+            let name = member_id(&self.consumer);
+            let mut shared = lock(&self.shared);
+            put_out(&mut shared, &name);
             let only = offsets.into_iter().filter(|(p, _)| partitions.contains(p));
-            only.filter_map(|(p, offset)| Some((past_markers(shared.owned.get(&p)?, offset), p))).map(|(o, p)| (p, o)).collect()
+            only.filter_map(|(p, offset)| Some((past_markers(shared.owned.get(&p).filter(|owned| owned.put_out.is_none())?, offset), p)))
+                .map(|(o, p)| (p, o))
+                .collect()
         };
         if ours.is_empty() {
             return Ok(Step::Done);

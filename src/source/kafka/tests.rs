@@ -3,7 +3,6 @@
 mod static_membership;
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::AdminOptions;
