@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lakelens_engine::kernels::has_bf16;
+use lakelens_engine::kernels::{has_bf16, has_int8};
 use serde_json::Value;
 
 use super::{lake, records, run, stderr};
@@ -52,10 +52,11 @@ fn a_processor_without_bf16_says_so() {
 }
 
 #[test]
-fn int8_is_refused() {
+fn int8_of_a_model_in_floats_is_refused() {
     let folder = lake(1);
     let output = run(folder.path(), &["label", "photos", "--model", "model", "--precision", "int8", "--out", "out.jsonl"], 2);
-    assert!(stderr(&output).contains("int8 is not in this build"), "{}", stderr(&output));
+    let due = if has_int8() { "is not quantised; make a quantised copy with `lakelens model quantize" } else { "does not multiply bytes" };
+    assert!(stderr(&output).contains(due), "{}", stderr(&output));
 }
 
 #[test]
