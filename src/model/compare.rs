@@ -77,9 +77,17 @@ impl Comparison {
         if self.sure == 0 { 1.0 } else { self.same_label as f64 / self.sure as f64 }
     }
 
+    /// Whether anything was compared.
+    fn says_something(&self) -> bool {
+        self.sure > 0 || self.cosine_mean.is_some()
+    }
+
     /// What is missing, in words.
     pub fn short_of(&self, bar: &Bar) -> String {
         let mut all = Vec::new();
+        if !self.says_something() {
+            all.push("nothing could be compared: no picture of which the first model is sure, and no embeddings of one length".to_owned());
+        }
         if self.agreement() < bar.agreement {
             let (got, due) = (100.0 * self.agreement(), 100.0 * bar.agreement);
             all.push(format!("the same label on {got:.1}% of {} pictures, {due:.1}% are asked for (--min-agreement)", self.sure));
@@ -92,7 +100,7 @@ impl Comparison {
 
     /// Whether it is good enough. Embeddings count where both models have one.
     pub fn reaches(&self, bar: &Bar) -> bool {
-        self.agreement() >= bar.agreement && self.cosine_mean.is_none_or(|c| c >= bar.cosine)
+        self.says_something() && self.agreement() >= bar.agreement && self.cosine_mean.is_none_or(|c| c >= bar.cosine)
     }
 }
 
@@ -189,6 +197,12 @@ mod tests {
         let c = Comparison::of(&a, &b);
         assert_eq!((c.cosine_mean, c.cosine_least, c.agreement()), (None, None, 1.0));
         assert!(c.reaches(&Bar::default()));
+        let torn = [Answer { margin: 0.0, ..a[0].clone() }];
+        let nothing = Comparison::of(&torn, &b);
+        assert!(
+            !nothing.reaches(&Bar { agreement: 0.0, cosine: 0.0 })
+                && nothing.short_of(&Bar::default()).contains("nothing could be compared")
+        );
         assert_eq!(cosine(&[0.0, 0.0], &[0.0, 0.0]), Some(1.0), "two of nothing are the same");
         assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), Some(0.0));
     }

@@ -79,6 +79,7 @@ pub(super) fn compile(source: &mut Source, heads: &Heads, want_embedding: bool, 
         channels_first(source.graph_mut(), &input.name);
     }
     zeros_are_f32(source.graph_mut());
+    weights::check_scales(source.graph_mut()).map_err(|e| Error::config(format_args!("{}: {e}", source.path.display())))?;
     weights::written_out(source.graph_mut());
     let mut embedding = heads.embedding.as_ref().filter(|_| want_embedding).map(|e| e.tensor.clone());
     if want_embedding && embedding.is_none() {

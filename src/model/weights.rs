@@ -25,6 +25,21 @@ pub(super) fn written_out(graph: &mut GraphProto) {
     graph.initializer.retain(|_| kept.next().unwrap_or(true));
 }
 
+/// Asks of every stored scale what it must be to mean anything: a finite number above 0.
+///
+/// # Errors
+/// The node whose scale is none, and the scale.
+pub(super) fn check_scales(graph: &GraphProto) -> Result<(), String> {
+    let stored: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
+    for node in graph.node.iter().filter(|n| matches!(&*n.op_type, "QuantizeLinear" | "DequantizeLinear")) {
+        let scale = node.input.get(1).and_then(|name| stored.get(name.as_str()));
+        if let Some(wrong) = scale.and_then(|s| scales(s)).and_then(|all| all.into_iter().find(|s| !(s.is_finite() && *s > 0.0))) {
+            return Err(format!("the {} {:?} has a scale of {wrong}, which is no finite number above 0", node.op_type, node.name));
+        }
+    }
+    Ok(())
+}
+
 fn dequantized(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option<TensorProto> {
     let attribute = |name: &str, default| node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i);
     if node.op_type != "DequantizeLinear" || !node.domain.is_empty() || attribute("block_size", 0) != 0 {
@@ -144,6 +159,19 @@ mod tests {
             written_out(&mut graph);
             prop_assert_eq!((graph.node.len(), graph.initializer.len()), (1, 1));
             prop_assert_eq!(run(graph), due);
+        }
+    }
+
+    #[test]
+    fn a_scale_that_is_none_is_named() {
+        for (scale, sound) in [(0.5, true), (0.0, false), (-0.02, false), (f32::NAN, false), (f32::INFINITY, false)] {
+            let graph = GraphProto {
+                node: vec![node("DequantizeLinear", &["x", "scale"], "out", &[])],
+                initializer: vec![tensor("scale", &[], DataType::Float, scale.to_le_bytes().to_vec())],
+                ..Default::default()
+            };
+            let checked = check_scales(&graph);
+            assert!(checked.is_ok() == sound && checked.err().is_none_or(|e| e.contains("\"out\" has a scale of")), "{scale}");
         }
     }
 

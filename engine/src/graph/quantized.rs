@@ -84,12 +84,8 @@ fn step(weights: &[f32]) -> Option<f32> {
     let are_multiples = |step: &f32| {
         let steps = 1.0 / step;
         weights.chunks(256).all(|piece| {
-            let far = |far: f32, w: &f32| {
-                let off = (w * steps - nearest(w * steps)).abs();
-                if off > far { off } else { far }
-            };
-            // What is lost by taking the nearest is less than an f32 loses in a sum of a few.
-            piece.iter().fold(0.0, far) < 1e-4
+            // What is lost by taking the nearest is less than an f32 loses in a sum of a few. What is no number is no multiple.
+            piece.iter().fold(true, |all, w| all & ((w * steps - nearest(w * steps)).abs() < 1e-4))
         })
     };
     // Most often 127, for tools take the largest weight for the end of the scale; 128 only below 0.
@@ -120,6 +116,7 @@ mod tests {
     fn floats_have_no_step() {
         let weights: Vec<f32> = (1..60).map(|i| (i as f32).sqrt()).collect();
         assert_eq!(step(&weights), None);
+        assert_eq!((step(&[1.0, f32::NAN]), step(&[1.0, f32::INFINITY])), (None, None));
         assert_eq!(step(&[]), Some(0.0));
     }
 

@@ -19,12 +19,30 @@ pub(super) struct Written {
     bytes: u64,
 }
 
-/// Refuses an `out` that is there already.
-pub(super) fn free(out: &Path, force: bool) -> Result<()> {
-    if force || std::fs::symlink_metadata(out).is_err() {
-        return Ok(());
+/// Refuses an `out` that is there already, unless it is to be written over and holds nothing but another model than the one at `path`.
+pub(super) fn free(path: &Path, out: &Path, force: bool) -> Result<()> {
+    let Ok(there) = std::fs::symlink_metadata(out) else { return Ok(()) };
+    let refuse = |why: &str| Err(Error::config(format_args!("{} {why}", out.display())));
+    if !force {
+        return refuse("exists; give another folder, or --force to write over it");
     }
-    Err(Error::config(format_args!("{} exists; give another folder, or --force to write over it", out.display())))
+    if !there.is_dir() {
+        return refuse("is no folder, and is not written over; give another one");
+    }
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if whole(path).starts_with(whole(out)) {
+        return refuse("is, or holds, the model that is read; give another folder");
+    }
+    let entries = std::fs::read_dir(out).context(format_args!("reading {}", out.display()))?;
+    for entry in entries {
+        let entry = entry.context(format_args!("reading {}", out.display()))?;
+        let name = PathBuf::from(entry.file_name());
+        let of_a_model = name == Path::new("model.yaml") || name.extension().is_some_and(|e| e == "onnx" || e == "txt" || e == "csv");
+        if !of_a_model || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            return refuse(&format!("holds more than a model ({}), and is not written over; give another folder", name.display()));
+        }
+    }
+    Ok(())
 }
 
 impl Written {
@@ -74,8 +92,8 @@ impl Written {
     }
 
     /// Gives the folder its name.
-    pub fn keep(self, out: &Path, force: bool) -> Result<()> {
-        free(out, force)?;
+    pub fn keep(self, path: &Path, out: &Path, force: bool) -> Result<()> {
+        free(path, out, force)?;
         let doing = || format!("writing {}", out.display());
         if out.is_dir() {
             // An old one goes out of the way first, and is deleted when the new one is in its place.

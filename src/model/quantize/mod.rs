@@ -140,7 +140,7 @@ impl Work<'_> {
 /// [`Error::Config`] if the model cannot be read or has nothing to quantise; [`Error::Failed`] if it stays below the bar, in which case nothing is
 /// written, or if a picture cannot be read or the folder not be written.
 pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share), bar: &Bar, force: bool) -> Result<Quantized> {
-    folder::free(out, force)?;
+    folder::free(path, out, force)?;
     let opened = open(path)?;
     let (mut source, heads, crop) = (opened.source, opened.heads, opened.file.preprocess.crop as usize);
     graph::normalise(&mut source, crop)?;
@@ -187,7 +187,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
             done.comparison.pictures
         )));
     }
-    written.keep(out, force)?;
+    written.keep(path, out, force)?;
     Ok(done)
 }
 

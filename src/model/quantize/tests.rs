@@ -164,11 +164,31 @@ fn below_the_bar_nothing_is_written_and_what_is_there_stays() {
     std::fs::write(out.join("mine"), "x").unwrap();
     let error = quantize(&model, &out, (&picture, &share()), &Bar::default(), false).unwrap_err();
     assert!(matches!(&error, Error::Config(text) if text.contains("--force")), "{error}");
+    std::fs::remove_file(out.join("mine")).unwrap();
+    std::fs::write(out.join("model.yaml"), "an earlier one").unwrap();
     quantize(&model, &out, (&picture, &share()), &Bar::default(), true).unwrap();
-    assert!(!out.join("mine").exists() && out.join("model.onnx").exists());
+    assert!(out.join("model.onnx").exists() && std::fs::metadata(out.join("model.yaml")).unwrap().len() > 20);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
     let error = quantize(&out, &folder.path().join("again"), (&picture, &share()), &Bar::default(), false).unwrap_err();
     assert!(error.to_string().contains("quantised already"), "{error}");
+}
+
+#[test]
+fn nothing_but_a_model_is_written_over() {
+    let folder = network(1.0);
+    let (model, keep) = (folder.path().join("model"), folder.path().join("keep"));
+    std::fs::create_dir(&keep).unwrap();
+    std::fs::write(keep.join("photo.jpg"), "x").unwrap();
+    for (out, why) in [
+        (&*keep, "holds more than a model (photo.jpg)"),
+        (&*model, "is, or holds, the model that is read"),
+        (folder.path(), "is, or holds, the model that is read"),
+        (&*keep.join("photo.jpg"), "is no folder"),
+    ] {
+        let error = quantize(&model, out, (&picture, &share()), &Bar::default(), true).unwrap_err();
+        assert!(matches!(&error, Error::Config(text) if text.contains(why)), "{error}");
+    }
+    assert!(keep.join("photo.jpg").exists() && model.join("model.onnx").exists());
 }
 
 #[test]
