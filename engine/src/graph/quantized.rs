@@ -13,7 +13,7 @@ use crate::kernels::{Quantized, nearest};
 impl Lowering<'_> {
     /// Whether `node` makes bytes of floats.
     pub(super) fn quantizes(&self, node: &TypedNode) -> bool {
-        node.op_as::<ElementWiseOp>().is_some_and(|op| op.0.is::<QuantizeLinearU8>() || op.0.is::<QuantizeLinearI8>())
+        quantizer(node).is_some()
     }
 
     /// The first of a pair. Whoever reads it must be the second one of its pair, for bytes never leave the engine.
@@ -28,31 +28,18 @@ impl Lowering<'_> {
         if !pairs.all(|other| other == Some(first)) || model.output_outlets()?.contains(&node.id.into()) {
             return Err("is read as bytes".into());
         }
-        // Of the signed ones 128 more: the same steps from the same least value on.
-        let signed = node.op_as::<ElementWiseOp>().is_some_and(|op| op.0.is::<QuantizeLinearI8>());
-        let zero =
-            u8::try_from(first.zero_point + if signed { 128 } else { 0 }).map_err(|_| Refusal::from("has a zero point beyond its type"))?;
-        let quantized = Quantized { scale: first.scale, zero };
+        let Some((inverse, zero, more)) = quantizer(node) else { return Err("does not quantise".into()) };
+        let beyond = |_| Refusal::from("has a zero point beyond its type");
+        let quantized = Quantized { scale: first.scale, zero: u8::try_from(first.zero_point + more).map_err(beyond)? };
         if !(quantized.scale.is_normal() && quantized.scale > 0.0 && quantized.scale.recip().is_normal()) {
             return Err(format!("has a scale of {}", quantized.scale).into());
         }
-        if !self.written_with(node, quantized, signed) {
+        if zero != first.zero_point || (inverse * quantized.scale - 1.0).abs() >= 1e-6 {
             return Err("has another scale or zero point than what makes floats of it again".into());
         }
         let x = self.operand(node.inputs[0])?.value;
         let shape = self.out.graph.values[x].shape;
         Ok(Made::layer(Kind::Quantize(quantized), vec![x], shape))
-    }
-
-    fn written_with(&self, node: &TypedNode, quantized: Quantized, signed: bool) -> bool {
-        let Some(op) = node.op_as::<ElementWiseOp>() else { return false };
-        let (inverse, zero) = match (op.0.downcast_ref::<QuantizeLinearU8>(), op.0.downcast_ref::<QuantizeLinearI8>()) {
-            (Some(op), _) => (op.scale, i32::from(op.zero_point)),
-            (_, Some(op)) => (op.scale, i32::from(op.zero_point)),
-            _ => return false,
-        };
-        let same = (inverse * quantized.scale - 1.0).abs() < 1e-6;
-        same && zero + if signed { 128 } else { 0 } == i32::from(quantized.zero)
     }
 
     /// The second of a pair is another name for what the first one makes.
@@ -72,6 +59,13 @@ impl Lowering<'_> {
         let steps: Option<Vec<f32>> = weights.chunks_exact(weights.len() / channels).map(step).collect();
         steps.unwrap_or_default()
     }
+}
+
+/// What an operator that makes bytes of floats multiplies by, its zero point, and what its bytes lack to be unsigned: the same steps from the same least value on.
+fn quantizer(node: &TypedNode) -> Option<(f32, i32, i32)> {
+    let op = node.op_as::<ElementWiseOp>()?;
+    let unsigned = op.0.downcast_ref::<QuantizeLinearU8>().map(|op| (op.scale, op.zero_point.into(), 0));
+    unsigned.or_else(|| op.0.downcast_ref::<QuantizeLinearI8>().map(|op| (op.scale, op.zero_point.into(), 128)))
 }
 
 /// A step of which all weights are whole multiples, from -128 to 127; 0 where all weights are.
