@@ -135,3 +135,22 @@ pub(super) fn inside(folder: &Path, relative: &Path) -> std::result::Result<Path
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
+
+/// The numbers of a tensor of 32-bit floats that lies in the file itself.
+pub(super) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    if tensor.data_type != tensor_proto::DataType::Float as i32 || tensor.data_location.unwrap_or(0) != 0 {
+        return None;
+    }
+    let values: Vec<f32> = if tensor.float_data.is_empty() {
+        tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    } else {
+        tensor.float_data.clone()
+    };
+    (values.len() as i64 == tensor.dims.iter().product::<i64>()).then_some(values)
+}
+
+/// A tensor of the given type and its bytes.
+pub(super) fn tensor(name: &str, dims: &[usize], kind: tensor_proto::DataType, raw_data: Vec<u8>) -> TensorProto {
+    let dims = dims.iter().map(|&d| d as i64).collect();
+    TensorProto { name: name.to_owned(), dims, data_type: kind as i32, raw_data, ..Default::default() }
+}

@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, tensor_proto::DataType};
 
+use super::onnx::floats;
+
 /// Replaces every DequantizeLinear of a stored tensor by the stored floats. Those of another form than the usual ones are left to tract.
 pub(super) fn written_out(graph: &mut GraphProto) {
     let stored: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
@@ -33,7 +35,7 @@ pub(super) fn check_scales(graph: &GraphProto) -> Result<(), String> {
     let stored: HashMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
     for node in graph.node.iter().filter(|n| matches!(&*n.op_type, "QuantizeLinear" | "DequantizeLinear")) {
         let scale = node.input.get(1).and_then(|name| stored.get(name.as_str()));
-        if let Some(wrong) = scale.and_then(|s| scales(s)).and_then(|all| all.into_iter().find(|s| !(s.is_finite() && *s > 0.0))) {
+        if let Some(wrong) = scale.and_then(|s| floats(s)).and_then(|all| all.into_iter().find(|s| !(s.is_finite() && *s > 0.0))) {
             return Err(format!("the {} {:?} has a scale of {wrong}, which is no finite number above 0", node.op_type, node.name));
         }
     }
@@ -47,7 +49,7 @@ fn dequantized(node: &NodeProto, stored: &HashMap<&str, &TensorProto>) -> Option
     }
     let input = |at: usize| node.input.get(at).filter(|name| !name.is_empty()).map(|name| stored.get(name.as_str()).copied());
     let (x, scale) = (input(0)??, input(1)??);
-    let (whole, scales) = (integers(x)?, scales(scale)?);
+    let (whole, scales) = (integers(x)?, floats(scale).filter(|scales| !scales.is_empty())?);
     let zeros = match input(2) {
         Some(zeros) => integers(zeros?)?,
         None => vec![0; scales.len()],
@@ -97,29 +99,15 @@ fn integers(tensor: &TensorProto) -> Option<Vec<i32>> {
     (!values.is_empty()).then_some(values)
 }
 
-/// One scale, or one for each of an axis.
-fn scales(tensor: &TensorProto) -> Option<Vec<f32>> {
-    if tensor.data_type != DataType::Float as i32 || tensor.data_location.unwrap_or(0) != 0 {
-        return None;
-    }
-    let raw = tensor.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let values: Vec<f32> = if tensor.raw_data.is_empty() { tensor.float_data.clone() } else { raw.collect() };
-    (!values.is_empty()).then_some(values)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use tract_onnx::pb::ModelProto;
     use tract_onnx::prelude::*;
 
+    use super::super::onnx::tensor;
     use super::super::tests::graphs::node;
     use super::*;
-
-    fn tensor(name: &str, dims: &[usize], kind: DataType, raw_data: Vec<u8>) -> TensorProto {
-        let dims = dims.iter().map(|&d| d as i64).collect();
-        TensorProto { name: name.into(), dims, data_type: kind as i32, raw_data, ..Default::default() }
-    }
 
     fn run(graph: GraphProto) -> Vec<f32> {
         let opset = tract_onnx::pb::OperatorSetIdProto { domain: String::new(), version: 13 };

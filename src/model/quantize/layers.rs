@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::super::heads::constants;
-use super::graph::{Wires, attribute, floats, int};
+use super::super::onnx::floats;
+use super::graph::{Wires, attribute, int};
 
 /// A convolution or matrix product with constant weights.
 #[derive(Debug, Clone)]

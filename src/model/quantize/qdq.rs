@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, attribute_proto::AttributeType, tensor_proto::DataType};
 
-use super::graph::{float_tensor, tensor};
+use super::super::onnx;
+use super::graph::float_tensor;
 use super::layers::{Layer, Scale};
 use super::range::Grid;
 use super::weights::Integers;
@@ -113,7 +114,7 @@ impl Writer {
                 let Some(grid) = grids.get(tensor) else { return };
                 let (scale, zero) = (self.name(tensor, "_scale"), self.name(tensor, "_zero_point"));
                 self.graph.initializer.push(float_tensor(&scale, &[], &[grid.scale]));
-                self.graph.initializer.push(super::graph::tensor(&zero, &[], DataType::Uint8, vec![grid.zero]));
+                self.graph.initializer.push(onnx::tensor(&zero, &[], DataType::Uint8, vec![grid.zero]));
                 (scale, zero)
             }
         };
@@ -143,9 +144,9 @@ impl Writer {
         let [values, scale, zero, output] = &names;
         let zeros = vec![0; scales.len() * if kind == DataType::Int32 { 4 } else { 1 }];
         self.graph.initializer.extend([
-            tensor(values, dims, kind, bytes),
+            onnx::tensor(values, dims, kind, bytes),
             float_tensor(scale, &[scales.len()], scales),
-            tensor(zero, &[scales.len()], kind, zeros),
+            onnx::tensor(zero, &[scales.len()], kind, zeros),
         ]);
         self.node("DequantizeLinear", [values, scale, zero], output, Some(axis));
         names[3].clone()

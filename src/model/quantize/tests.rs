@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tract_onnx::pb::{GraphProto, tensor_proto::DataType};
 
 use super::super::builder::{Attribute, Builder, Size};
+use super::super::onnx::floats;
 use super::super::random::SplitMix;
 use super::super::resnet::{filters, ints};
 use super::super::{Tensor, load_to_compare};
@@ -118,9 +119,9 @@ fn the_file_has_the_pattern_that_runtimes_know() {
                 let bias = made[node.input[2].as_str()];
                 let [values, scales] = [0, 1].map(|i| constant[bias.input[i].as_str()]);
                 assert_eq!((values.data_type, &values.dims), (DataType::Int32 as i32, &scales.dims));
-                let [x] = graph::floats(constant[input.input[1].as_str()]).unwrap()[..] else { panic!("not a scalar") };
-                let weights = graph::floats(constant[weight.input[1].as_str()]).unwrap();
-                assert_eq!(graph::floats(scales).unwrap(), weights.iter().map(|w| x * w).collect::<Vec<_>>());
+                let [x] = floats(constant[input.input[1].as_str()]).unwrap()[..] else { panic!("not a scalar") };
+                let weights = floats(constant[weight.input[1].as_str()]).unwrap();
+                assert_eq!(floats(scales).unwrap(), weights.iter().map(|w| x * w).collect::<Vec<_>>());
             }
             "Add" => assert!(node.input.iter().all(|t| made[t.as_str()].op_type == "DequantizeLinear")),
             "Relu" | "Clip" => assert_eq!(made[node.input[0].as_str()].op_type, "Conv", "the pair stands after the activation"),
