@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::listing::is_image_name;
 use crate::model::Tensor;
@@ -13,15 +14,16 @@ use crate::{Context, Error, Result, config};
 #[derive(Debug)]
 pub struct Pictures {
     files: Vec<PathBuf>,
+    stop: CancellationToken,
 }
 
 impl Pictures {
     /// Finds the pictures beneath `folder`, by their names as `lakelens label` does, and keeps at most `most` of them. Files that cannot be decoded are
-    /// passed over with a warning.
+    /// passed over with a warning. `stop` ends the search, and all later work on these pictures.
     ///
     /// # Errors
-    /// [`Error::Config`] if the folder cannot be read, or if fewer than `least` pictures are in it.
-    pub fn find(folder: &Path, seed: u64, least: usize, most: usize) -> Result<Self> {
+    /// [`Error::Config`] if the folder cannot be read, or if fewer than `least` pictures are in it; [`Error::Failed`] once it is stopped.
+    pub fn find(folder: &Path, seed: u64, (least, most): (usize, usize), stop: &CancellationToken) -> Result<Self> {
         let wrong = |what: String| Error::config(format_args!("--images {}: {what}", folder.display()));
         let mut files = walk(folder).map_err(|e| wrong(format!("{e}; give a folder of pictures")))?;
         // By a digest of the name: the same on every file system, and one more picture does not move the others.
@@ -35,6 +37,7 @@ impl Pictures {
             if kept.len() == most {
                 break;
             }
+            goes_on(stop)?;
             match decoded(&file, &limits) {
                 Ok(_) => kept.push(file),
                 Err(error) => tracing::warn!("passed over: {error}"),
@@ -43,7 +46,7 @@ impl Pictures {
         if kept.len() < least {
             return Err(wrong(format!("{} pictures that can be decoded, {least} are needed", kept.len())));
         }
-        Ok(Self { files: kept })
+        Ok(Self { files: kept, stop: stop.clone() })
     }
 
     /// How many there are.
@@ -60,8 +63,16 @@ impl Pictures {
     pub fn tensors(&self, preprocess: &config::Preprocess) -> impl Fn(usize) -> Result<Tensor> + Sync {
         let limits = limits(preprocess);
         let preprocess = preprocess.clone();
-        move |n| Ok(Preprocessor::new(preprocess.clone()).tensor(&decoded(&self.files[n], &limits)?))
+        move |n| {
+            goes_on(&self.stop)?;
+            Ok(Preprocessor::new(preprocess.clone()).tensor(&decoded(&self.files[n], &limits)?))
+        }
     }
+}
+
+/// Between two pictures is where a command heeds a signal.
+fn goes_on(stop: &CancellationToken) -> Result<()> {
+    if stop.is_cancelled() { Err(Error::failed("stopped by a signal; nothing was written")) } else { Ok(()) }
 }
 
 fn limits(preprocess: &config::Preprocess) -> Limits {

@@ -10,12 +10,12 @@ fn terminate(worker: &Child) {
     assert!(Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().unwrap().success());
 }
 
-fn started(folder: &Path, args: &[&str]) -> Child {
+pub(super) fn started(folder: &Path, args: &[&str]) -> Child {
     command(folder, args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Ends it by a signal; gives what it said, and how long that took.
-fn ended_after(worker: Child, wait: Duration) -> (std::process::Output, Duration) {
+pub(super) fn ended_after(worker: Child, wait: Duration) -> (std::process::Output, Duration) {
     std::thread::sleep(wait);
     let begun = Instant::now();
     terminate(&worker);

@@ -13,6 +13,9 @@ const SEED: u64 = 4;
 /// The most pictures that are used to check.
 const MOST_TO_CHECK: usize = 10_000;
 
+/// Fewer to calibrate with than these, and the ranges depend on which ones they are.
+const FEW: usize = 32;
+
 /// What has to be reached.
 #[derive(clap::Args)]
 pub struct BarArgs {
@@ -91,8 +94,11 @@ pub struct VerifyArgs {
 /// Quantises, prints what came of it, or fails with it.
 pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
     let preprocess = crate::model::inspect(&args.model)?.preprocess;
-    let pictures = Pictures::find(&args.images, SEED, 2, MOST_TO_CHECK.saturating_add(args.calibration as usize))?;
+    let pictures = Pictures::find(&args.images, SEED, (2, MOST_TO_CHECK.saturating_add(args.calibration as usize)), &common.stop)?;
     let half = (pictures.len() / 2).min(args.calibration as usize);
+    if half < FEW {
+        tracing::warn!("{half} pictures to calibrate with are few: ranges may be too narrow for other pictures; a few hundred are plenty");
+    }
     let share = Share { calibration: (0..half).collect(), check: (half..pictures.len()).collect() };
     let read = pictures.tensors(&preprocess);
     let done = quantize(&args.model, &args.out, (&read, &share), &args.bar.bar(), args.force)?;
@@ -105,7 +111,7 @@ pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
 /// Compares, prints the comparison, and fails if it stays below the bar.
 pub fn verify(args: &VerifyArgs, common: &Common) -> Result<()> {
     let (a, b) = (load_to_compare(&args.a, args.precision_a)?, load_to_compare(&args.b, args.precision_b)?);
-    let pictures = Pictures::find(&args.images, SEED, 1, MOST_TO_CHECK)?;
+    let pictures = Pictures::find(&args.images, SEED, (1, MOST_TO_CHECK), &common.stop)?;
     let (read_a, read_b) = (pictures.tensors(&a.file.preprocess), pictures.tensors(&b.file.preprocess));
     let all: Vec<usize> = (0..pictures.len()).collect();
     let comparison = compare((&a, &read_a), (&b, &read_b), &all)?;

@@ -13,10 +13,9 @@ use super::super::load::open;
 use super::super::onnx::Source;
 use crate::{Context, Error, Result};
 
-/// A folder under a name of its own.
-pub(super) struct Written {
+/// A folder under a name of its own, which goes away unless it is kept.
+pub(super) struct Beside {
     folder: TempDir,
-    bytes: u64,
 }
 
 /// Refuses an `out` that is there already, unless it is to be written over and holds nothing but another model than the one at `path`.
@@ -45,9 +44,9 @@ pub(super) fn free(path: &Path, out: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
-impl Written {
-    /// Writes `proto` with the description and the labels of the model at `path`.
-    pub fn new(path: &Path, out: &Path, source: &Source, proto: &ModelProto) -> Result<Self> {
+impl Beside {
+    /// Makes an empty one where `out` will be: what cannot be written is known before the work.
+    pub fn new(out: &Path) -> Result<Self> {
         let beside = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::create_dir_all(beside).context(format_args!("creating {}", beside.display()))?;
         let folder = tempfile::Builder::new()
@@ -56,11 +55,16 @@ impl Written {
             .permissions(Permissions::from_mode(0o777))
             .tempdir_in(beside)
             .context(format_args!("creating a folder in {}", beside.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Writes `proto` with the description and the labels of the model at `path`, and gives the bytes of the graph.
+    pub fn write(&self, path: &Path, source: &Source, proto: &ModelProto) -> Result<u64> {
         let proto = ModelProto { producer_name: "lakelens".into(), producer_version: env!("CARGO_PKG_VERSION").into(), ..proto.clone() };
         let bytes = proto.encode_to_vec();
         let at = |name: &Path| -> Result<PathBuf> {
-            let file = folder.path().join(name);
-            let parent = file.parent().unwrap_or(folder.path());
+            let file = self.path().join(name);
+            let parent = file.parent().unwrap_or(self.path());
             std::fs::create_dir_all(parent).context(format_args!("creating {}", parent.display()))?;
             Ok(file)
         };
@@ -79,16 +83,11 @@ impl Written {
             let described = serde_json::to_string_pretty(&opened.file).map_err(Error::failed)?;
             write_new(&at(Path::new("model.yaml"))?, described.as_bytes())?;
         }
-        Ok(Self { folder, bytes: bytes.len() as u64 })
+        Ok(bytes.len() as u64)
     }
 
     pub fn path(&self) -> &Path {
         self.folder.path()
-    }
-
-    /// Bytes of the graph.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Gives the folder its name.
@@ -102,10 +101,14 @@ impl Written {
                 .suffix(".old")
                 .tempdir_in(out.parent().unwrap_or(Path::new(".")))
                 .context(doing())?;
-            std::fs::rename(out, old.path().join("old")).context(doing())?;
-            std::fs::rename(self.folder.keep(), out).context(doing())?;
-            return old.close().context(doing());
+            let aside = old.path().join("old");
+            std::fs::rename(out, &aside).context(doing())?;
+            let done = std::fs::rename(self.path(), out).context(doing());
+            if done.is_err() {
+                std::fs::rename(&aside, out).context(doing())?;
+            }
+            return done.and_then(|()| old.close().context(doing()));
         }
-        std::fs::rename(self.folder.keep(), out).context(doing())
+        std::fs::rename(self.path(), out).context(doing())
     }
 }

@@ -141,6 +141,7 @@ impl Work<'_> {
 /// written, or if a picture cannot be read or the folder not be written.
 pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share), bar: &Bar, force: bool) -> Result<Quantized> {
     folder::free(path, out, force)?;
+    let beside = folder::Beside::new(out)?;
     let opened = open(path)?;
     let (mut source, heads, crop) = (opened.source, opened.heads, opened.file.preprocess.crop as usize);
     graph::normalise(&mut source, crop)?;
@@ -162,10 +163,10 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
     drop(runner);
     let work = Work { source, heads, activation, crop, layers, seen, grids, read };
     let chosen = choose::choose(&work, &due, &share.calibration, bar)?;
-    let written = folder::Written::new(path, out, &work.source, &chosen.proto)?;
+    let bytes_after = beside.write(path, &work.source, &chosen.proto)?;
     // On the engine where it has integers, else in floats on tract: the same but for rounding, and slower.
     let precision = if engine::options(Precision::Int8).is_ok() { Precision::Int8 } else { Precision::F32 };
-    let (before, after) = (load_to_compare(path, Precision::F32)?, load_to_compare(written.path(), precision)?);
+    let (before, after) = (load_to_compare(path, Precision::F32)?, load_to_compare(beside.path(), precision)?);
     let comparison = compare((&before, read), (&after, read), &share.check)?;
     let all: u64 = work.layers.iter().map(|l| work.flops(l)).sum();
     let left: u64 = chosen.float.iter().map(|l| l.flops).sum();
@@ -176,7 +177,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
         flops_in_integers: 1.0 - left as f64 / all.max(1) as f64,
         precision: after.info().precision.to_string(),
         bytes_before: work.source.bytes,
-        bytes_after: written.bytes(),
+        bytes_after,
         comparison,
     };
     if !done.comparison.reaches(bar) {
@@ -187,7 +188,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
             done.comparison.pictures
         )));
     }
-    written.keep(path, out, force)?;
+    beside.keep(path, out, force)?;
     Ok(done)
 }
 
