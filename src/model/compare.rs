@@ -90,7 +90,10 @@ impl Comparison {
         }
         if self.agreement() < bar.agreement {
             let (got, due) = (100.0 * self.agreement(), 100.0 * bar.agreement);
-            all.push(format!("the same label on {got:.1}% of {} pictures, {due:.1}% are asked for (--min-agreement)", self.sure));
+            all.push(format!(
+                "the same label on {} of the {} pictures that the first is sure of ({got:.1}%), {due:.1}% are asked for (--min-agreement)",
+                self.same_label, self.sure
+            ));
         }
         if let Some(cosine) = self.cosine_mean.filter(|c| *c < bar.cosine) {
             all.push(format!("mean cosine of the embedding {cosine:.4}, {:.4} is asked for (--min-cosine)", bar.cosine));
@@ -156,7 +159,7 @@ pub fn load_to_compare(path: &Path, precision: Precision) -> Result<Loaded> {
 /// Runs two models on the same pictures. Each reads its pictures its own way: what prepares them belongs to the model.
 ///
 /// # Errors
-/// [`Error::Config`] if they have different numbers of classes; [`Error::Failed`] if a picture cannot be read or a model fails on it.
+/// [`Error::Config`] if they have different classes, by number or by name; [`Error::Failed`] if a picture cannot be read or a model fails on it.
 pub fn compare(a: (&Loaded, &Pictures<'_>), b: (&Loaded, &Pictures<'_>), pictures: &[usize]) -> Result<Comparison> {
     let classes = [a.0.info().classes, b.0.info().classes];
     if classes[0] != classes[1] {
@@ -166,6 +169,17 @@ pub fn compare(a: (&Loaded, &Pictures<'_>), b: (&Loaded, &Pictures<'_>), picture
             classes[0],
             b.0.info().id,
             classes[1]
+        )));
+    }
+    let has_names = |of: &Loaded| of.labels.iter().enumerate().any(|(index, name)| **name != *index.to_string());
+    let other = a.0.labels.iter().zip(b.0.labels.iter()).position(|(a, b)| a != b);
+    if let Some(class) = other.filter(|_| has_names(a.0) && has_names(b.0)) {
+        return Err(Error::config(format_args!(
+            "class {class} is {:?} in {} and {:?} in {}: the same class would be another label; give both the labels file that belongs to the network",
+            a.0.labels[class],
+            a.0.info().id,
+            b.0.labels[class],
+            b.0.info().id
         )));
     }
     Ok(Comparison::of(&answers(a.0, a.1, pictures)?, &answers(b.0, b.1, pictures)?))

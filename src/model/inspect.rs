@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tract_onnx::pb::{ValueInfoProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
+use tract_onnx::pb::{NodeProto, TensorProto, ValueInfoProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::TypedModel;
 use tract_onnx::tract_hir::internal::{Cost, TractResult};
 
@@ -47,8 +47,10 @@ pub struct Inspection {
     pub opset: i64,
     /// Nodes by operator.
     pub layers: BTreeMap<String, usize>,
-    /// Weights that training sets (what batch normalisation counts along is not among them).
+    /// Weights that training sets (neither what batch normalisation counts along nor scales of quantised values are among them).
     pub parameters: u64,
+    /// Those of them that are stored as integers, each a step of a scale.
+    pub quantized: u64,
     /// Bytes of graph and external data on disk.
     pub bytes: u64,
     /// Floating point operations an image: twice the multiply-adds of convolutions and matrix products, convolutions counted as direct ones.
@@ -79,7 +81,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 fn describe(found: &mut Opened) -> Result<Inspection> {
     let (inputs, outputs) =
         (found.source.inputs().into_iter().map(value).collect(), found.source.graph().output.iter().map(value).collect());
-    let (layers, parameters) = (layers(found), parameters(found));
+    let (layers, [floats, quantized]) = (layers(found), parameters(found));
     let opset = found.source.proto.opset_import.iter().find(|o| o.domain.is_empty() || o.domain == "ai.onnx").map_or(0, |o| o.version);
     let (crop, with_embedding) = (found.file.preprocess.crop as usize, found.heads.embedding.is_some());
     let compiled = compile::compile(&mut found.source, &found.heads, with_embedding, crop)?;
@@ -101,7 +103,8 @@ fn describe(found: &mut Opened) -> Result<Inspection> {
         labels: found.labels.as_ref().map(|(_, names)| names.len()),
         opset,
         layers,
-        parameters,
+        parameters: floats.saturating_add(quantized),
+        quantized,
         bytes: found.source.bytes,
         flops,
     })
@@ -114,13 +117,25 @@ fn layers(found: &Opened) -> BTreeMap<String, usize> {
     })
 }
 
-fn parameters(found: &Opened) -> u64 {
+/// How many are stored as floats, and how many as integers.
+fn parameters(found: &Opened) -> [u64; 2] {
     let graph = found.source.graph();
-    let normalisations = graph.node.iter().filter(|n| n.op_type == "BatchNormalization");
-    let counted_along: HashSet<&str> = normalisations.flat_map(|n| n.input.iter().skip(3)).map(String::as_str).collect();
+    // The mean and variance of a normalisation, the scale and zero point of a quantised tensor.
+    let of = |node: &NodeProto| match node.op_type.as_str() {
+        "BatchNormalization" => 3,
+        "QuantizeLinear" | "DequantizeLinear" => 1,
+        _ => usize::MAX,
+    };
+    let set_by_no_training: HashSet<&str> = graph.node.iter().flat_map(|n| n.input.iter().skip(of(n))).map(String::as_str).collect();
+    let stored = graph.node.iter().filter(|n| n.op_type == "DequantizeLinear").filter_map(|n| n.input.first());
+    let stored: HashSet<&str> = stored.map(String::as_str).collect();
     let float = [DataType::Float, DataType::Float16, DataType::Double, DataType::Bfloat16].map(|t| t as i32);
-    let weights = graph.initializer.iter().filter(|t| float.contains(&t.data_type) && !counted_along.contains(t.name.as_str()));
-    weights.map(|t| t.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::try_from(d).unwrap_or(0)))).fold(0, u64::saturating_add)
+    let size = |t: &TensorProto| t.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::try_from(d).unwrap_or(0)));
+    let count = |which: &dyn Fn(&TensorProto) -> bool| {
+        let weights = graph.initializer.iter().filter(|t| !set_by_no_training.contains(t.name.as_str()) && which(t));
+        weights.map(size).fold(0, u64::saturating_add)
+    };
+    [count(&|t| float.contains(&t.data_type)), count(&|t| !float.contains(&t.data_type) && stored.contains(t.name.as_str()))]
 }
 
 /// Floating-point operations of the convolutions and matrix products, two for each multiply-add.
@@ -195,6 +210,13 @@ impl fmt::Display for Inspection {
         let text = serde_json::to_string(p).map_err(|_| fmt::Error)?;
         writeln!(f, "preprocess  {} {text}", self.preprocess_digest)?;
         writeln!(f, "parameters  {}", short(self.parameters))?;
+        if self.quantized > 0 {
+            writeln!(
+                f,
+                "quantised   {} of them: run it with --precision int8 where the processor has that",
+                short(self.quantized).trim_end()
+            )?;
+        }
         writeln!(f, "work        {}FLOP an image", short(self.flops))?;
         let layers: Vec<String> = self.layers.iter().map(|(kind, n)| format!("{n} {}", kind.escape_debug())).collect();
         writeln!(f, "layers      {}", layers.join(", "))

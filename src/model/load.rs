@@ -47,6 +47,8 @@ pub struct Loaded {
     pub folder: PathBuf,
     /// `sha256` over graph, external data and weights, 64 hex digits.
     pub digest: String,
+    /// The name of each class; its index as text where the model has no labels.
+    pub labels: Arc<[Arc<str>]>,
 }
 
 impl LoadOptions {
@@ -92,7 +94,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     let model = built
         .unwrap_or_else(|p| Err(Error::config(format_args!("{}: tract panicked: {}", found.source.path.display(), panic_text(&*p)))))?;
     check(&model, &file.preprocess, &found.source.path)?;
-    Ok(Loaded { model: Arc::new(model), file, folder, digest })
+    Ok(Loaded { labels: model.labels(), model: Arc::new(model), file, folder, digest })
 }
 
 /// A model that was read but not compiled.

@@ -52,6 +52,11 @@ impl TractModel {
         Ok(Self { info, plan, batch: compiled.batch, finish, idle: Mutex::default() })
     }
 
+    /// Names of the classes, as many as there are logits.
+    pub fn labels(&self) -> Arc<[Arc<str>]> {
+        self.finish.labels.clone()
+    }
+
     /// One forward pass. A panic of tract is an error like any other, and the state that it happened in is thrown away.
     pub fn forward(&self, image: &Tensor) -> Result<Raw, String> {
         if image.shape() != self.info.input {

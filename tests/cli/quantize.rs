@@ -24,6 +24,14 @@ fn a_quantised_model_is_a_model_and_agrees() {
     let forced = run(folder.path(), &[&quantize[..], &["--force", "--json", "--calibration", "5"]].concat(), 0);
     let figures: Value = serde_json::from_slice(&forced.stdout).unwrap();
     assert_eq!((&figures["calibration"], &figures["comparison"]["pictures"], &figures["layers"]), (&5.into(), &35.into(), &3.into()));
+    let inspect =
+        |model| -> Value { serde_json::from_slice(&run(folder.path(), &["model", "inspect", model, "--json"], 0).stdout).unwrap() };
+    let [before, after] = ["model", "int8"].map(inspect);
+    assert_eq!(before["quantized"], 0);
+    let [parameters, as_before, in_bytes] = [&after["parameters"], &before["parameters"], &after["quantized"]].map(|n| n.as_u64().unwrap());
+    // Convolutions without a bias have got one.
+    assert!(in_bytes == parameters && (as_before..as_before * 11 / 10).contains(&parameters), "{before} {after}");
+    assert!(text(&run(folder.path(), &["model", "inspect", "int8"], 0)).contains("quantised   "), "{after}");
     let said = text(&run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos"], 0));
     assert!(said.contains("pictures    40, of which"), "{said}");
     run(folder.path(), &["label", "photos", "--model", "int8", "--out", "int8.jsonl"], 0);
@@ -65,6 +73,38 @@ fn wrong_usage_is_told() {
     for command in ["quantize", "verify"] {
         assert!(text(&run(folder.path(), &["model", command, "--help"], 0)).contains("Examples:"));
     }
+}
+
+#[test]
+fn classes_of_other_names_are_not_taken_for_the_same() {
+    let folder = lake(3);
+    for (model, first) in [("a", "cat"), ("b", "dog")] {
+        run(folder.path(), &["model", "init", "tiny", "--seed", "3", "--out", model], 0);
+        let labels = folder.path().join(model).join("labels.txt");
+        let names = std::fs::read_to_string(&labels).unwrap();
+        std::fs::write(&labels, format!("{first}\n{}", names.split_once('\n').unwrap().1)).unwrap();
+    }
+    let verify = |a, b, code| run(folder.path(), &["model", "verify", a, b, "--images", "photos", "--min-agreement", "0"], code);
+    let said = stderr(&verify("a", "b", 2));
+    assert!(said.contains("class 0 is \"cat\"") && said.contains("\"dog\""), "{said}");
+    verify("a", "a", 0);
+    let yaml = folder.path().join("b/model.yaml");
+    let without = std::fs::read_to_string(&yaml).unwrap().replace("labels: labels.txt\n", "");
+    std::fs::write(&yaml, without).unwrap();
+    verify("a", "b", 0);
+}
+
+#[test]
+fn a_signal_ends_quantising_and_leaves_nothing() {
+    let folder = lake(40);
+    run(folder.path(), &["model", "init", "resnet50", "--out", "slow"], 0);
+    let args = ["model", "quantize", "slow", "--images", "photos", "--out", "out/int8"];
+    let worker = super::stopping::started(folder.path(), &args);
+    let (output, time) = super::stopping::ended_after(worker, std::time::Duration::from_secs(3));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("stopped by a signal; nothing was written"), "{}", stderr(&output));
+    assert!(time < std::time::Duration::from_secs(20), "it took {time:?}");
+    assert_eq!(std::fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
 }
 
 /// What issue 4 asks for of a network that is hard to quantise, with half of 100 photographs to calibrate and half to check.
