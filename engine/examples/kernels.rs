@@ -192,14 +192,14 @@ fn main() {
     let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
     for batch in batches {
         let mut total_best: Vec<(f64, Algorithm)> = vec![(f64::INFINITY, Algorithm::Direct); layers.len()];
-        let every: Vec<Algorithm> = layers.iter().flat_map(|(shape, _)| candidates(shape)).fold(Vec::new(), |mut all, algorithm| {
+        let every: Vec<Algorithm> = layers.iter().flat_map(|(shape, _)| candidates(shape, 4)).fold(Vec::new(), |mut all, algorithm| {
             if !all.contains(&algorithm) {
                 all.push(algorithm);
             }
             all
         });
         for algorithm in every.into_iter().filter(|algorithm| !only_direct || *algorithm == Algorithm::Direct) {
-            let pick = |shape: &ConvShape| if candidates(shape).contains(&algorithm) { algorithm } else { Algorithm::Direct };
+            let pick = |shape: &ConvShape| if candidates(shape, 4).contains(&algorithm) { algorithm } else { Algorithm::Direct };
             let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
             println!("batch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
             println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
@@ -232,8 +232,8 @@ fn main() {
             println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
         }
         let cheapest = |shape: &ConvShape| {
-            let by_cost = |a: &Algorithm, b: &Algorithm| cost(shape, *a, 1).total_cmp(&cost(shape, *b, 1));
-            candidates(shape).into_iter().min_by(by_cost).unwrap_or(Algorithm::Direct)
+            let by_cost = |a: &Algorithm, b: &Algorithm| cost(shape, *a, 4, 1).total_cmp(&cost(shape, *b, 4, 1));
+            candidates(shape, 4).into_iter().min_by(by_cost).unwrap_or(Algorithm::Direct)
         };
         let (seconds, bytes) = time(&layers, cheapest, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
         let sum = seconds.iter().sum::<f64>() / batch as f64;

@@ -1,6 +1,6 @@
 //! How each convolution is computed. Winograd's method multiplies less and reads more weights; where that pays, and memory allows it, it is taken.
 
-use crate::ir::{Dtype, Graph, Kind};
+use crate::ir::{Graph, Kind};
 use crate::kernels::{Algorithm, candidates, cost, weight_bytes};
 use crate::rewrite::Options;
 
@@ -19,13 +19,10 @@ pub(crate) fn choose(graph: &mut Graph, options: &Options) {
     let mut offers = Vec::new();
     for (at, layer) in graph.layers.iter().enumerate() {
         let Kind::Conv(conv) = &layer.kind else { continue };
-        // Winograd's sums and differences need more than the 8 bits of bf16 or a byte.
-        if layer.inputs.first().is_some_and(|&x| graph.values[x].dtype != Dtype::F32) {
-            continue;
-        }
-        let of = |algorithm| (cost(&conv.shape, algorithm, options.together), weight_bytes(&conv.shape, algorithm));
+        let bytes = layer.inputs.first().map_or(4, |&x| graph.values[x].dtype.bytes());
+        let of = |algorithm| (cost(&conv.shape, algorithm, bytes, options.together), weight_bytes(&conv.shape, algorithm, bytes));
         let (direct, plain) = of(Algorithm::Direct);
-        for algorithm in candidates(&conv.shape) {
+        for algorithm in candidates(&conv.shape, bytes) {
             let (cost, bytes) = of(algorithm);
             if cost < direct {
                 offers.push(Offer { at, algorithm, saved: direct - cost, bytes: bytes.saturating_sub(plain) });
@@ -66,7 +63,7 @@ mod tests {
     }
 
     fn bytes(graph: &Graph) -> usize {
-        graph.layers.iter().map(|l| if let Kind::Conv(c) = &l.kind { weight_bytes(&c.shape, c.algorithm) } else { 0 }).sum()
+        graph.layers.iter().map(|l| if let Kind::Conv(c) = &l.kind { weight_bytes(&c.shape, c.algorithm, 4) } else { 0 }).sum()
     }
 
     #[test]

@@ -34,12 +34,25 @@ pub(crate) fn check(precision: Precision) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives every value its type, converts vectors where they are wanted in bf16, and rounds the weights.
+/// Gives every value its type, and converts vectors where they are wanted in bf16.
 pub(crate) fn apply(graph: &mut Graph, precision: Precision) {
     match precision {
         Precision::F32 => (),
         Precision::Bf16 => to_bf16(graph),
         Precision::Int8 => quantized::apply(graph),
+    }
+}
+
+/// Rounds weights as their layers will, so that whoever looks at a layer sees those that it is computed with. Algorithms are chosen by then.
+pub(crate) fn round_weights(graph: &mut Graph) {
+    let values = &graph.values;
+    for layer in &mut graph.layers {
+        if let Kind::Conv(conv) = &mut layer.kind
+            && values[layer.inputs[0]].dtype == Dtype::Bf16
+            && ConvBf16::rounds_weights(&conv.shape, conv.algorithm)
+        {
+            conv.weights.iter_mut().for_each(|w| *w = Bf16::from(*w).into());
+        }
     }
 }
 
@@ -56,13 +69,6 @@ fn to_bf16(graph: &mut Graph) {
             let output = graph.values.len() - 1;
             layers.push(Layer { name: layer.name.clone(), kind: Kind::Identity, activation: Activation::None, inputs: vec![x], output });
             layer.inputs[0] = output;
-        }
-        // Here, so that whoever looks at the layer sees the weights that it is computed with.
-        if let Kind::Conv(conv) = &mut layer.kind
-            && graph.values[layer.inputs[0]].dtype == Dtype::Bf16
-            && ConvBf16::rounds_weights(&conv.shape)
-        {
-            conv.weights.iter_mut().for_each(|w| *w = Bf16::from(*w).into());
         }
         // Its kernel stores before the activation, and what is stored is rounded: a layer of its own, which its self-test knows.
         let rounds_first = matches!(layer.kind, Kind::AvgPool(..) | Kind::GlobalSum(_) | Kind::Mul);

@@ -61,6 +61,7 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
         precision::apply(&mut graph, options.precision);
         quantised |= precision::multiplies_bytes(&graph);
         choose::choose(&mut graph, options);
+        precision::round_weights(&mut graph);
         if options.self_test
             && let Err(what) = selftest::check(&graph, options.tolerance)
         {

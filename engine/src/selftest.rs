@@ -9,7 +9,7 @@ use tract_core::ops::math::{add, max, min, mul};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
-use crate::kernels::{Activation, Bf16};
+use crate::kernels::{Activation, Algorithm, Bf16};
 use crate::plan::{Buffers, Plan};
 use crate::precision::ends_in_floats;
 
@@ -33,7 +33,10 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
     }
     kinds.into_iter().try_for_each(|(kind, layer)| {
         let difference = difference(graph, layer).map_err(|e| format!("layer {:?} ({kind}) cannot be compared: {e:#}", layer.name))?;
-        let tolerance = if graph.values[layer.output].dtype == Dtype::Bf16 { tolerance + ROUNDING } else { tolerance };
+        let bf16 = |v: usize| graph.values[v].dtype == Dtype::Bf16;
+        let at_points = matches!(&layer.kind, Kind::Conv(conv) if conv.algorithm != Algorithm::Direct) && bf16(layer.inputs[0]);
+        let rounded = f32::from(u8::from(bf16(layer.output)) + 2 * u8::from(at_points));
+        let tolerance = tolerance + rounded * ROUNDING;
         if difference <= tolerance {
             return Ok(());
         }
@@ -71,7 +74,8 @@ fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
     Some(format!("{} {what}{} {:?}{}", layer.kind.name(), bytes(layer.inputs[0]), layer.activation, bytes(layer.output)))
 }
 
-/// Of the largest value, what a value loses in bf16: half a unit of the eighth bit.
+/// Of the largest value, what a value loses in bf16: half a unit of the eighth bit. Twice as much is more than Winograd's method loses in it: one value in
+/// 300 of the typical one, six times that in the worst of the values compared.
 const ROUNDING: f32 = 1.0 / 256.0;
 /// Output channels that a dense convolution is tested with: whole tiles of every kernel, and a classifier of a hundred million weights costs nothing.
 const CHANNELS: usize = 128;

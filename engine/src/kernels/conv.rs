@@ -10,8 +10,8 @@ use super::{Activation, ConvShape, Isa};
 enum Packed {
     Direct(Direct<f32>),
     Depthwise(Depthwise),
-    Winograd2(Winograd<2, 4>),
-    Winograd4(Winograd<4, 6>),
+    Winograd2(Winograd<f32, 2, 4>),
+    Winograd4(Winograd<f32, 4, 6>),
 }
 
 /// A convolution ready to run.
@@ -69,7 +69,7 @@ impl Conv {
     /// If the algorithm is no candidate, `weights` or `bias` are not as long as the shape says, the groups do not divide the channels, or a stride or dilation is 0.
     pub fn new_with(shape: ConvShape, weights: &[f32], bias: &[f32], activation: Activation, algorithm: Algorithm, isa: Isa) -> Self {
         shape.assert_fits(weights, bias);
-        assert!(candidates(&shape).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
+        assert!(candidates(&shape, size_of::<f32>()).contains(&algorithm), "{algorithm:?} does not compute {shape:?}");
         let isa = isa.checked();
         let packed = match algorithm {
             Algorithm::Direct if Depthwise::fits(&shape, isa) => Packed::Depthwise(Depthwise::new(shape, weights, bias, isa)),

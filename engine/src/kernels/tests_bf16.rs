@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::element::Packs;
 use super::elementwise::{Applies, add, scale_images, scale_shift};
-use super::tests::{Case, activation, case, depthwise_shape, noise, shape};
+use super::tests::{Case, activation, case, depthwise_shape, noise, shape, wino_shape};
+use super::winograd::Transforms;
 use super::*;
 
 /// What stands where nothing may be written; exact in bf16.
@@ -23,8 +23,9 @@ fn close<O: Number>(wanted: O, got: O, largest: f32) -> bool {
     (wanted - got).abs() <= 4e-6 * largest + rounding || wanted == got || wanted.is_nan() && got.is_nan()
 }
 
-/// Whether the kernel agrees with the reference and leaves alone what is not its to write.
-fn agrees<O: Packs>(case: &Case) -> bool
+/// Whether the kernel agrees with the reference and leaves alone what is not its to write. Winograd's gets whole numbers, for which its sums and differences are
+/// exact in bf16: what it loses otherwise would hide mistakes.
+fn agrees<O: Transforms>(case: &Case, algorithm: Algorithm) -> bool
 where
     Bf16: super::tile::Multiplies<O> + super::depthwise::Slides<O>,
     f32: Applies<O>,
@@ -33,18 +34,21 @@ where
     let [oh, ow] = shape.output();
     let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
     let scale = (3.0 / taps as f32).sqrt();
-    let weights: Vec<f32> = noise(shape.out_channels * taps, case.seed ^ 1).into_iter().map(|w| Bf16::from(w * scale).into()).collect();
+    let whole = algorithm != Algorithm::Direct;
+    let weight = |w: f32| if whole { (w * 7.0).round() / 16.0 } else { Bf16::from(w * scale).into() };
+    let weights: Vec<f32> = noise(shape.out_channels * taps, case.seed ^ 1).into_iter().map(weight).collect();
     let bias = noise(shape.out_channels, case.seed ^ 2);
     let pitches = [shape.in_channels + case.slack[0], shape.out_channels + case.slack[1], shape.out_channels + case.slack[2]];
     // Nothing beyond the last pixel's channels, and what is no number between the pixels: it must not be read.
     let pixels = images * shape.input[0] * shape.input[1];
-    let mut input: Vec<Bf16> = rounded(&noise(pixels * pitches[0], case.seed ^ 3));
+    let values = noise(pixels * pitches[0], case.seed ^ 3);
+    let mut input: Vec<Bf16> = values.into_iter().map(|v| Bf16::from(if whole { (v * 8.0).round() } else { v })).collect();
     input.iter_mut().enumerate().filter(|(i, _)| i % pitches[0] >= shape.in_channels).for_each(|(_, v)| *v = f32::NAN.into());
     input.truncate(input.len() - case.slack[0]);
     let residual: Vec<O> = rounded(&noise(images * oh * ow * pitches[2], case.seed ^ 4));
     let mut wanted = vec![O::from(UNTOUCHED); images * oh * ow * pitches[1]];
     let mut got = wanted.clone();
-    let conv = ConvBf16::new(shape, &weights, &bias, case.activation);
+    let conv = ConvBf16::new(shape, &weights, &bias, case.activation, algorithm);
     let mut scratch = vec![f32::NAN; conv.scratch(images)];
     let args = |output, scratch| ConvArgs {
         images,
@@ -70,14 +74,20 @@ proptest! {
 
     #[test]
     fn direct_convolutions_agree_with_the_reference(case in case(shape())) {
-        prop_assert!(!has_bf16() || agrees::<Bf16>(&case), "to bf16");
-        prop_assert!(!has_bf16() || agrees::<f32>(&case), "to f32");
+        prop_assert!(!has_bf16() || agrees::<Bf16>(&case, Algorithm::Direct), "to bf16");
+        prop_assert!(!has_bf16() || agrees::<f32>(&case, Algorithm::Direct), "to f32");
+    }
+
+    #[test]
+    fn winograd_agrees_with_the_reference(case in case(wino_shape())) {
+        prop_assert!(!has_bf16() || agrees::<Bf16>(&case, Algorithm::Winograd2), "to bf16");
+        prop_assert!(!has_bf16() || agrees::<f32>(&case, Algorithm::Winograd2), "to f32");
     }
 
     #[test]
     fn depthwise_convolutions_agree_with_the_reference(case in case(depthwise_shape())) {
-        prop_assert!(!has_bf16() || agrees::<Bf16>(&case), "to bf16");
-        prop_assert!(!has_bf16() || agrees::<f32>(&case), "to f32");
+        prop_assert!(!has_bf16() || agrees::<Bf16>(&case, Algorithm::Direct), "to bf16");
+        prop_assert!(!has_bf16() || agrees::<f32>(&case, Algorithm::Direct), "to f32");
     }
 
     #[test]
@@ -155,7 +165,7 @@ fn deep_convolutions_agree_with_the_reference() {
     {
         for activation in [Activation::Silu, Activation::Clamp(0.0, 6.0)] {
             let case = Case { shape, images: 3, activation, residual: true, slack: [3, 0, 1], seed: 11 };
-            assert!(!has_bf16() || agrees::<Bf16>(&case) && agrees::<f32>(&case), "{shape:?}");
+            assert!(!has_bf16() || agrees::<Bf16>(&case, Algorithm::Direct) && agrees::<f32>(&case, Algorithm::Direct), "{shape:?}");
         }
     }
 }

@@ -3,14 +3,18 @@
 //!
 //! An output tile of `M x M` needs a patch of `A x A` input values, `A = M + 2`. Both patch and kernel are evaluated as polynomials at `A` points in each
 //! direction, multiplied point by point, and the product is interpolated: the multiplication over all channels is, at each of the `A * A` points, a matmul
-//! of tiles by channels, on the same register tiles as the direct convolution. Tiles are taken in blocks, so that what is between stays in L2.
+//! of tiles by channels, on the same register tiles as the direct convolution. Tiles are taken in blocks, so that what is between stays in L2. Over bf16 the
+//! values at the points are rounded to it, and the products stay f32.
 
-use super::activation::apply;
-use super::isa::for_each_isa;
+use std::marker::PhantomData;
+
 use super::memory::{LINE, Packed, aligned};
-use super::simd::Simd;
 use super::tile::{self, Multiplies, ROWS, Tile, Tiles};
 use super::{Activation, ConvArgs, ConvShape, Isa};
+
+mod transform;
+use transform::Placed;
+pub(super) use transform::Transforms;
 
 /// Points of F(4x4) besides 0 and infinity: plus and minus each of these. The usual 1 and 2 lose 2.2 times as much (4 times at worst); these had the
 /// least error of a search over sixteenths, and their powers are exact in f32.
@@ -21,23 +25,24 @@ const BLOCK: usize = 768 << 10;
 
 /// Packed weights of F(`M`x`M`), `A = M + 2`.
 #[derive(Debug, Clone)]
-pub(super) struct Winograd<const M: usize, const A: usize> {
+pub(super) struct Winograd<I, const M: usize, const A: usize> {
     shape: ConvShape,
     isa: Isa,
-    /// For each panel and point: for each input channel, the panel's vectors.
+    /// For each panel and point: for each word of input channels, the panel's vectors.
     weights: Packed,
     bias: Packed,
     /// Of in_channels, read in the place of pixels outside.
     zeros: Packed,
     /// Where the products' sums start.
     start: Packed,
+    of: PhantomData<I>,
 }
 
 /// Tiles of one block and how its buffers lie.
 #[derive(Clone, Copy)]
 struct Block {
     tiles: usize,
-    /// Values from one point to the next, of the input and of the products; no power of two, lest all points fall on one set of the cache.
+    /// Words from one point to the next, of the input and of the products; no power of two, lest all points fall on one set of the cache.
     input_point: usize,
     product_point: usize,
 }
@@ -53,30 +58,40 @@ fn kernel_points<const M: usize>() -> Vec<[f64; 3]> {
     vec![at(0.0, a * a * b * b), at(a, scale_a), at(-a, scale_a), at(b, scale_b), at(-b, scale_b), [0.0, 0.0, 1.0]]
 }
 
-impl<const M: usize, const A: usize> Winograd<M, A> {
+impl<I: Transforms, const M: usize, const A: usize> Winograd<I, M, A> {
     const POINTS: usize = A * A;
 
     /// Packs `weights` (`[out, in, 3, 3]`) and `bias` of a convolution that [`super::candidates`] allows.
     pub(super) fn new(shape: ConvShape, weights: &[f32], bias: &[f32], isa: Isa) -> Self {
         let lanes = isa.lanes();
         let channels = shape.in_channels;
+        let words = channels.div_ceil(I::OF_A_WORD);
         let vectors = shape.out_channels.div_ceil(lanes);
         let points = kernel_points::<M>();
-        let packed = Packed::new(Self::POINTS * channels * vectors * lanes, |to| {
+        // One kernel at the points.
+        let at_points = |kernel: &[f32]| {
+            let mut values = [[0.0; A]; A];
+            for (across, values) in points.iter().zip(&mut values) {
+                let row: [f64; 3] = std::array::from_fn(|x| (0..3).map(|y| across[y] * f64::from(kernel[y * 3 + x])).sum());
+                for (along, value) in points.iter().zip(values) {
+                    *value = (0..3).map(|x| along[x] * row[x]).sum::<f64>() as f32;
+                }
+            }
+            values
+        };
+        let packed = Packed::new(Self::POINTS * words * vectors * lanes, |to| {
             for (first, count) in tile::panels(isa, vectors) {
                 let width = count * lanes;
-                let panel = first * lanes * Self::POINTS * channels;
-                // Columns within channels, so that what is written stays in cache until its lines are full.
-                for channel in 0..channels {
+                let panel = first * lanes * Self::POINTS * words;
+                // Columns within words, so that what is written stays in cache until its lines are full.
+                for word in 0..words {
                     for column in 0..width.min(shape.out_channels - first * lanes) {
-                        let kernel: [f64; 9] =
-                            std::array::from_fn(|i| f64::from(weights[((first * lanes + column) * channels + channel) * 9 + i]));
-                        for (i, across) in points.iter().enumerate() {
-                            let row: [f64; 3] = std::array::from_fn(|x| (0..3).map(|y| across[y] * kernel[y * 3 + x]).sum());
-                            for (j, along) in points.iter().enumerate() {
-                                let value: f64 = (0..3).map(|x| along[x] * row[x]).sum();
-                                to[panel + ((i * A + j) * channels + channel) * width + column] = value as f32;
-                            }
+                        let of_column = &weights[(first * lanes + column) * channels * 9..][..channels * 9];
+                        let kernels = of_column.chunks_exact(9).skip(word * I::OF_A_WORD).take(I::OF_A_WORD);
+                        let mut values = [[[0.0; A]; A]; 2];
+                        kernels.zip(&mut values).for_each(|(kernel, to)| *to = at_points(kernel));
+                        for (i, j) in (0..A).flat_map(|i| (0..A).map(move |j| (i, j))) {
+                            to[panel + ((i * A + j) * words + word) * width + column] = I::word(0, |n| values[n][i][j]);
                         }
                     }
                 }
@@ -84,7 +99,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         });
         let bias = Packed::padded(bias, vectors * lanes);
         let [zeros, start] = [channels, tile::most_vectors(isa) * lanes].map(|len| Packed::new(len, |_| {}));
-        Self { shape, isa, weights: packed, bias, zeros, start }
+        Self { shape, isa, weights: packed, bias, zeros, start, of: PhantomData }
     }
 
     pub(super) fn weight_bytes(&self) -> usize {
@@ -99,10 +114,11 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
     fn block(&self, images: usize) -> Block {
         let width = tile::most_vectors(self.isa) * self.isa.lanes();
         let all = images * self.tiles().iter().product::<usize>();
-        let most = (BLOCK / (Self::POINTS * (self.shape.in_channels + width) * 4)).max(ROWS);
+        let most = (BLOCK / (Self::POINTS * (self.shape.in_channels.div_ceil(I::OF_A_WORD) + width) * 4)).max(ROWS);
         let tiles = all.div_ceil(all.div_ceil(most).max(1));
-        let odd_lines = |values: usize| (values.div_ceil(LINE) | 1) * LINE;
-        Block { tiles, input_point: odd_lines(tiles * self.shape.in_channels), product_point: odd_lines(tiles * width) }
+        let odd_lines = |words: usize| (words.div_ceil(LINE) | 1) * LINE;
+        let input = (tiles * self.shape.in_channels).div_ceil(I::OF_A_WORD);
+        Block { tiles, input_point: odd_lines(input), product_point: odd_lines(tiles * width) }
     }
 
     pub(super) fn scratch(&self, images: usize) -> usize {
@@ -110,13 +126,17 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
         Self::POINTS * (block.input_point + block.product_point) + LINE
     }
 
-    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
-    pub(super) fn run(&self, activation: Activation, args: ConvArgs<'_>) {
+    /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say, and for bf16 that the processor has it.
+    pub(super) fn run<O: Transforms>(&self, activation: Activation, args: ConvArgs<'_, I, O>)
+    where
+        I: Multiplies<f32>,
+    {
         let [down, across] = self.tiles();
         let all = args.images * down * across;
         let block = self.block(args.images);
         let scratch = aligned(args.scratch, Self::POINTS * (block.input_point + block.product_point));
         let (input, products) = scratch.split_at_mut(Self::POINTS * block.input_point);
+        let input = I::of_words_mut(input);
         let lanes = self.isa.lanes();
         let channels = self.shape.in_channels;
         for first in (0..all).step_by(block.tiles) {
@@ -126,7 +146,9 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                 let (image, y, x) = place(first + index);
                 let patch = self.patch(args.input, args.input_pitch, image, y, x);
                 // SAFETY: `isa` was checked; each pixel has `channels` values, and the block has room for its tiles.
-                unsafe { evaluate_on::<A>(self.isa, &patch, channels, input[index * channels..].as_mut_ptr(), block.input_point) };
+                unsafe {
+                    I::evaluate::<A>(self.isa, &patch, channels, input[index * channels..].as_mut_ptr(), block.input_point * I::OF_A_WORD)
+                };
             }
             for (vector, vectors) in tile::panels(self.isa, self.shape.out_channels.div_ceil(lanes)) {
                 self.multiply(input, products, block, count, vector, vectors);
@@ -152,7 +174,7 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                     };
                     // SAFETY: `isa` was checked; `rows` by `across` pixels from this one lie inside the output and the residual, and each has
                     // `columns` values from `column` on; the products of the tile were just computed, whole vectors of them.
-                    unsafe { interpolate_on::<M, A>(self.isa, &placed) };
+                    unsafe { O::interpolate::<M, A>(self.isa, &placed) };
                 }
             }
         }
@@ -160,36 +182,40 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
 
     /// Where the pixels of a tile's patch lie; zeros for those in the padding.
     #[inline(always)]
-    fn patch(&self, input: &[f32], pitch: usize, image: usize, y: usize, x: usize) -> [[*const f32; A]; A] {
+    fn patch(&self, input: &[I], pitch: usize, image: usize, y: usize, x: usize) -> [[*const I; A]; A] {
         let ConvShape { input: [h, w], pad, .. } = self.shape;
         std::array::from_fn(|i| {
             std::array::from_fn(|j| {
                 // Above and to the left of the image wraps to huge numbers, which are outside, too.
                 let (iy, ix) = ((y + i).wrapping_sub(pad[0]), (x + j).wrapping_sub(pad[1]));
-                if iy < h && ix < w { input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch) } else { self.zeros.as_ptr() }
+                if iy < h && ix < w { input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch) } else { self.zeros.as_ptr().cast() }
             })
         })
     }
 
     /// The products of all points for `count` tiles and one panel.
-    fn multiply(&self, input: &[f32], products: &mut [f32], block: Block, count: usize, vector: usize, vectors: usize) {
+    fn multiply(&self, input: &[I], products: &mut [f32], block: Block, count: usize, vector: usize, vectors: usize)
+    where
+        I: Multiplies<f32>,
+    {
         let channels = self.shape.in_channels;
+        let words = channels.div_ceil(I::OF_A_WORD);
         let width = vectors * self.isa.lanes();
         let tiles = Tiles::new(count, tile::most_rows(self.isa, vectors));
-        let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * channels);
+        let mut panel = self.weights.as_ptr().wrapping_add(vector * self.isa.lanes() * Self::POINTS * words);
         let soon_step = tile::soon_step(self.isa, width * 4, tiles.count);
         for point in 0..Self::POINTS {
-            let next = panel.wrapping_add(channels * width);
+            let next = panel.wrapping_add(words * width);
             let mut at = 0;
             for index in 0..tiles.count {
                 let rows = tiles.rows(index);
-                let from = input[point * block.input_point + at * channels..].as_ptr();
+                let from = input[point * block.input_point * I::OF_A_WORD + at * channels..].as_ptr();
                 let out = products[point * block.product_point + at * width..].as_mut_ptr();
                 let tile = Tile {
                     rows: &[std::array::from_fn(|row| from.wrapping_add(row * channels))],
                     lens: &[channels as u32],
                     panel,
-                    soon: next.cast::<i8>().wrapping_add(index * channels * soon_step),
+                    soon: next.cast::<i8>().wrapping_add(index * words * soon_step),
                     soon_step,
                     start: self.start.as_ptr(),
                     sums: std::ptr::null_mut(),
@@ -207,184 +233,11 @@ impl<const M: usize, const A: usize> Winograd<M, A> {
                     bounds: (f32::NEG_INFINITY, f32::INFINITY),
                 };
                 // SAFETY: `isa` was checked; `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there; the panel
-                // holds `width` weights for each channel.
-                unsafe { f32::run(self.isa, rows, vectors, &tile) };
+                // holds `width` words for each word of channels.
+                unsafe { I::run(self.isa, rows, vectors, &tile) };
                 at += rows;
             }
             panel = next;
         }
     }
-}
-
-/// One dimension of a patch at the points.
-///
-/// # Safety
-/// As for [`Simd`].
-#[inline(always)]
-unsafe fn evaluate_1d<S: Simd, const A: usize>(d: [S::V; A]) -> [S::V; A] {
-    let mut to = d;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if A == 4 {
-            to[0] = S::sub(d[0], d[2]);
-            to[1] = S::add(d[1], d[2]);
-            to[2] = S::sub(d[2], d[1]);
-            to[3] = S::sub(d[3], d[1]);
-            return to;
-        }
-        let (a, b) = (S::splat(NEAR as f32), S::splat(FAR as f32));
-        let (minus_a, minus_b) = (S::splat(-NEAR as f32), S::splat(-FAR as f32));
-        let (minus_aa, minus_bb) = (S::splat((-NEAR * NEAR) as f32), S::splat((-FAR * FAR) as f32));
-        let (aabb, minus_sum) = (S::splat((NEAR * NEAR * FAR * FAR) as f32), S::splat((-NEAR * NEAR - FAR * FAR) as f32));
-        let (even_a, odd_a) = (S::fma(minus_bb, d[2], d[4]), S::fma(minus_bb, d[1], d[3]));
-        let (even_b, odd_b) = (S::fma(minus_aa, d[2], d[4]), S::fma(minus_aa, d[1], d[3]));
-        to[0] = S::fma(aabb, d[0], S::fma(minus_sum, d[2], d[4]));
-        to[1] = S::fma(a, odd_a, even_a);
-        to[2] = S::fma(minus_a, odd_a, even_a);
-        to[3] = S::fma(b, odd_b, even_b);
-        to[4] = S::fma(minus_b, odd_b, even_b);
-        to[5] = S::fma(aabb, d[1], S::fma(minus_sum, d[3], d[5]));
-    }
-    to
-}
-
-/// One dimension of a tile from its values at the points.
-///
-/// # Safety
-/// As for [`Simd`].
-#[inline(always)]
-unsafe fn interpolate_1d<S: Simd, const M: usize, const A: usize>(m: [S::V; A]) -> [S::V; M] {
-    let mut to = [m[0]; M];
-    // SAFETY: the caller's promise.
-    unsafe {
-        if M == 2 {
-            to[0] = S::add(m[0], S::add(m[1], m[2]));
-            to[1] = S::add(S::sub(m[1], m[2]), m[3]);
-            return to;
-        }
-        let power = |p: f64, n: i32| S::splat(p.powi(n) as f32);
-        let (sum_a, difference_a) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-        let (sum_b, difference_b) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-        to[0] = S::add(m[0], S::add(sum_a, sum_b));
-        to[1] = S::fma(power(FAR, 1), difference_b, S::mul(power(NEAR, 1), difference_a));
-        to[2] = S::fma(power(FAR, 2), sum_b, S::mul(power(NEAR, 2), sum_a));
-        to[3] = S::fma(power(FAR, 3), difference_b, S::fma(power(NEAR, 3), difference_a, m[5]));
-    }
-    to
-}
-
-/// Evaluates a patch: `to[point * stride + channel]`.
-///
-/// # Safety
-/// As for [`Simd`]; each pixel of the patch has `channels` values, and so has `to` for each point.
-#[inline(always)]
-unsafe fn evaluate<S: Simd, const A: usize>(patch: &[[*const f32; A]; A], channels: usize, to: *mut f32, stride: usize) {
-    for channel in (0..channels).step_by(S::LANES) {
-        let count = S::LANES.min(channels - channel);
-        // SAFETY: the caller's promise; the last vector is cut to the channels that are left.
-        unsafe {
-            let load = |from: *const f32| {
-                let from = from.add(channel);
-                if count == S::LANES { S::load(from) } else { S::load_part(from, count) }
-            };
-            let mut half = [[S::splat(0.0); A]; A];
-            for j in 0..A {
-                let column = evaluate_1d::<S, A>(std::array::from_fn(|i| load(patch[i][j])));
-                for (row, value) in half.iter_mut().zip(column) {
-                    row[j] = value;
-                }
-            }
-            for (i, row) in half.into_iter().enumerate() {
-                let row = evaluate_1d::<S, A>(row);
-                for (j, value) in row.into_iter().enumerate() {
-                    let to = to.add((i * A + j) * stride + channel);
-                    if count == S::LANES { S::store(to, value) } else { S::store_part(to, value, count) }
-                }
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// See [`evaluate`].
-    unsafe fn evaluate_on<const A: usize>(patch: &[[*const f32; A]; A], channels: usize, to: *mut f32, stride: usize) => evaluate
-}
-
-/// A tile's products and where its pixels go.
-struct Placed {
-    products: *const f32,
-    product_point: usize,
-    bias: *const f32,
-    columns: usize,
-    output: *mut f32,
-    output_pitch: usize,
-    residual: *const f32,
-    residual_pitch: usize,
-    /// Pixels from one row of the output to the next.
-    image_width: usize,
-    /// Rows and columns of the tile that lie inside the output.
-    rows: usize,
-    across: usize,
-    activation: Activation,
-}
-
-/// Interpolates a tile and finishes its pixels.
-///
-/// # Safety
-/// As for [`Simd`]; the products and the bias are whole vectors for all columns at each point, and each pixel of output and residual has `columns` values.
-#[inline(always)]
-unsafe fn interpolate<S: Simd, const M: usize, const A: usize>(t: &Placed) {
-    let whole = t.rows == M && t.across == M;
-    for column in (0..t.columns).step_by(S::LANES) {
-        // SAFETY: the caller's promise; the faster one only where the whole tile and a whole vector exist.
-        unsafe {
-            if whole && column + S::LANES <= t.columns {
-                interpolate_vector::<S, M, A, true>(t, column);
-            } else {
-                interpolate_vector::<S, M, A, false>(t, column);
-            }
-        }
-    }
-}
-
-/// As [`interpolate`], for one vector of columns; all of it exists where `WHOLE`.
-///
-/// # Safety
-/// As for [`interpolate`].
-#[inline(always)]
-unsafe fn interpolate_vector<S: Simd, const M: usize, const A: usize, const WHOLE: bool>(t: &Placed, column: usize) {
-    // SAFETY: the caller's promise; vectors are cut to the columns that exist and tiles to the pixels.
-    unsafe {
-        let (rows, across, count) = if WHOLE { (M, M, S::LANES) } else { (t.rows, t.across, S::LANES.min(t.columns - column)) };
-        let mut half = [[S::splat(0.0); A]; M];
-        for j in 0..A {
-            let products = std::array::from_fn(|i| S::load(t.products.add((i * A + j) * t.product_point + column)));
-            for (row, value) in half.iter_mut().zip(interpolate_1d::<S, M, A>(products)) {
-                row[j] = value;
-            }
-        }
-        let bias = S::load(t.bias.add(column));
-        for (y, row) in half.into_iter().enumerate() {
-            let row: [S::V; M] = interpolate_1d::<S, M, A>(row);
-            for (x, value) in row.into_iter().enumerate() {
-                if !WHOLE && (y >= rows || x >= across) {
-                    continue;
-                }
-                let pixel = y * t.image_width + x;
-                let mut value = S::add(value, bias);
-                if !t.residual.is_null() {
-                    let from = t.residual.add(pixel * t.residual_pitch + column);
-                    value = S::add(value, if WHOLE { S::load(from) } else { S::load_part(from, count) });
-                }
-                value = apply::<S>(value, t.activation);
-                let to = t.output.add(pixel * t.output_pitch + column);
-                if WHOLE { S::store(to, value) } else { S::store_part(to, value, count) }
-            }
-        }
-    }
-}
-
-for_each_isa! {
-    /// See [`interpolate`].
-    unsafe fn interpolate_on<const M: usize, const A: usize>(t: &Placed) => interpolate
 }

@@ -42,7 +42,7 @@ impl Convolution {
         let ConvLayer { shape, weights, steps, bias, algorithm } = conv;
         match x {
             Dtype::F32 => Self::F32(Conv::new_with(*shape, weights, bias, activation, *algorithm, isa)),
-            Dtype::Bf16 => Self::Bf16(ConvBf16::new(*shape, weights, bias, activation)),
+            Dtype::Bf16 => Self::Bf16(ConvBf16::new(*shape, weights, bias, activation, *algorithm)),
             Dtype::U8(x) => {
                 let residual = residual.and_then(Dtype::quantized);
                 Self::Int8(ConvInt8::new(*shape, Stepped { weights, steps, bias }, activation, x, residual, to.quantized()))
