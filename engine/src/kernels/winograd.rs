@@ -184,13 +184,19 @@ impl<I: Transforms, const M: usize, const A: usize> Winograd<I, M, A> {
     #[inline(always)]
     fn patch(&self, input: &[I], pitch: usize, image: usize, y: usize, x: usize) -> [[*const I; A]; A] {
         let ConvShape { input: [h, w], pad, .. } = self.shape;
-        std::array::from_fn(|i| {
-            std::array::from_fn(|j| {
-                // Above and to the left of the image wraps to huge numbers, which are outside, too.
-                let (iy, ix) = ((y + i).wrapping_sub(pad[0]), (x + j).wrapping_sub(pad[1]));
-                if iy < h && ix < w { input.as_ptr().wrapping_add(((image * h + iy) * w + ix) * pitch) } else { self.zeros.as_ptr().cast() }
-            })
-        })
+        let mut pixels = [[self.zeros.as_ptr().cast(); A]; A];
+        // Above and to the left of the image wraps to huge numbers, which are outside, too.
+        let (y, x) = (y.wrapping_sub(pad[0]), x.wrapping_sub(pad[1]));
+        for (i, line) in pixels.iter_mut().enumerate() {
+            let y = y.wrapping_add(i);
+            for (j, pixel) in line.iter_mut().enumerate() {
+                let x = x.wrapping_add(j);
+                if y < h && x < w {
+                    *pixel = input.as_ptr().wrapping_add(((image * h + y) * w + x) * pitch);
+                }
+            }
+        }
+        pixels
     }
 
     /// The products of all points for `count` tiles and one panel.
