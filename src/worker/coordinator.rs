@@ -30,6 +30,9 @@ const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// How long a drain waits for the images that are being decoded or predicted.
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a stop waits for sinks that say nothing. With the farewell to the group it is the 30 s after which Kubernetes kills, and nobody learns why.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Taking messages.
@@ -69,6 +72,8 @@ pub struct Coordinator {
     asked: Instant,
     behind: Vec<Option<i64>>,
     stopped: bool,
+    /// When the stop was asked for, or a sink's last word since then.
+    stop_heard: Option<Instant>,
     /// When it was asked to stop, some source had more to give.
     input_left: bool,
 }
@@ -102,6 +107,7 @@ impl Coordinator {
             asked: Instant::now(),
             behind: vec![None; count],
             stopped: false,
+            stop_heard: None,
             input_left: false,
         }
     }
@@ -140,7 +146,7 @@ impl Coordinator {
                 Some(lost) = self.channels.lost.1.recv() => self.on_lost_token(&lost)?,
                 Some(answer) = self.answers.1.recv() => self.on_answer(answer)?,
                 Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
-                _ = tick.tick() => self.on_tick(),
+                _ = tick.tick() => self.on_tick()?,
             }
             self.write();
             self.advance();
@@ -266,6 +272,7 @@ impl Coordinator {
     }
 
     fn on_report(&mut self, report: Report) {
+        self.stop_heard = self.stop_heard.map(|_| Instant::now());
         if report.wrote {
             self.writes -= 1;
             self.stats.written.fetch_add(report.written.len() as u64, Relaxed);
@@ -332,6 +339,7 @@ impl Coordinator {
     fn drain(&mut self) {
         tracing::info!("stopping: finishing what is being decoded, handing back the rest");
         self.stopped = true;
+        self.stop_heard = Some(Instant::now());
         self.input_left = self.ended < self.feeds.len();
         self.phase = Phase::Draining(Instant::now());
         self.channels.cancel_fetches.cancel();
@@ -356,7 +364,13 @@ impl Coordinator {
         }
     }
 
-    fn on_tick(&mut self) {
+    fn on_tick(&mut self) -> Result<()> {
+        if self.stop_heard.is_some_and(|heard| heard.elapsed() >= STOP_LIMIT) {
+            return Err(Error::failed(format_args!(
+                "stopped without the last results: the sinks have not taken them for {} s; what is not committed is read again at the next start",
+                STOP_LIMIT.as_secs()
+            )));
+        }
         let waiting: usize = self.lanes.values().map(|lane| lane.tracker.span()).sum();
         self.stats.open.store((waiting + self.writes) as u64, Relaxed);
         if self.phase == Phase::Running {
@@ -367,5 +381,6 @@ impl Coordinator {
             self.look_for_idleness();
         }
         self.commit();
+        Ok(())
     }
 }

@@ -13,7 +13,12 @@ from pictures_server import ACCESS, SECRET, Inside
 
 SESSION_SECONDS = 6
 #: A worker that ends with code 1 and says one of these did right: it was put out, and starts again.
-LEGITIMATE = {"fenced": "have fenced", "fatal Kafka error": "the producer cannot go on"}
+LEGITIMATE = {
+    "fenced": "have fenced",
+    "fatal Kafka error": "the producer cannot go on",
+    "put out of its group": "the group has put this worker out, and taken it in again",
+    "stopped while brokers were away": "stopped without the last results",
+}
 FAILPOINTS = ("txn.begin", "txn.sent", "txn.offsets", "txn.committed")
 ABORTED = "a transaction was aborted"
 
@@ -60,7 +65,7 @@ class Worker:
         self.process, self.log, self.starts, self.started = None, None, 0, 0.0
         self.wanted = False
         self.killed = self.frozen = False
-        self.failpoint, self.stopping = None, None
+        self.failpoint, self.armed, self.stopping = None, None, None
 
     def start(self, failpoint=None):
         self.starts += 1
@@ -69,7 +74,8 @@ class Worker:
         self.process = processes.spawn([self.fleet.binary, "run", self.file], self.log, env=environment(**more))
         self.started = time.monotonic()
         self.killed = self.frozen = False
-        self.failpoint, self.stopping, self.wanted = failpoint, None, True
+        self.failpoint = self.armed = failpoint
+        self.stopping, self.wanted = None, True
 
     def running(self):
         return self.process is not None and self.process.poll() is None
@@ -141,8 +147,8 @@ class Fleet:
         code, text = worker.process.returncode, worker.text()
         if worker.killed and code == -signal.SIGKILL:
             self.ended["killed by the suite"] += 1
-        elif code == -signal.SIGABRT and worker.failpoint and f"failpoint {worker.failpoint.split(':')[0]}: aborting" in text:
-            self.failpoints[worker.failpoint.split(":")[0]] += 1
+        elif code == -signal.SIGABRT and worker.armed and f"failpoint {worker.armed.split(':')[0]}: aborting" in text:
+            self.failpoints[worker.armed.split(":")[0]] += 1
         elif code == 0 and worker.stopping:
             self.drained.append(worker.stopping)
             self.ended["drained with code 0"] += 1

@@ -1,5 +1,6 @@
 """The real servers (started by scripts/real-servers), and the program as a user calls it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -74,6 +75,15 @@ class Kafka:
                 messages.append(message)
         consumer.close()
         return messages
+
+    @contextlib.contextmanager
+    def away(self):
+        """The broker stopped, and back afterwards with its data."""
+        subprocess.run([ROOT / "scripts/stack", "broker-stop"], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run([ROOT / "scripts/stack", "broker-start"], check=True, stdout=subprocess.DEVNULL)
 
     def committed(self, group, topic, partitions):
         consumer = confluent_kafka.Consumer({"bootstrap.servers": BROKERS, "group.id": group})

@@ -108,6 +108,24 @@ def test_a_worker_that_was_frozen_past_its_session_writes_nothing_more(kafka, s3
     print(counts(lakelens))
 
 
+def test_a_stop_while_the_broker_is_away_ends_in_time_and_loses_nothing(kafka, s3, bucket, lakelens, tiny):
+    topic, topics = kafka.topic("refs", PARTITIONS), make_topics(kafka)
+    asked = lake(s3, bucket, kafka, topic, 4000)
+    file = lakelens.write("p.yaml", config(topic, bucket, tiny, s3, topics))
+    worker = lakelens.start("run", file)
+    time.sleep(4)
+    with kafka.away():
+        time.sleep(1)
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        lakelens.wait(worker, code=1, timeout=60)
+        assert "stopped without the last results" in lakelens.log(worker)
+        # Within the time after which Kubernetes kills, and a little, for this machine is busy.
+        assert time.monotonic() - begun < 35
+    lakelens.wait(lakelens.start("run", file, "--until-idle", "3s"), code=0, timeout=120)
+    judge(kafka, topics, asked)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_that_join_and_leave_neither_lose_nor_double(kafka, s3, bucket, lakelens, tiny, workers):
     topic, topics = kafka.topic("refs", PARTITIONS), make_topics(kafka)
