@@ -34,8 +34,8 @@ classes! {
     Argyle "argyle" (1.8, 4.0), 20.0, 0.7, woven::argyle;
     BasketWeave "basket weave" (4.5, 10.0), 180.0, 0.6, woven::basket_weave;
     Knit "knit" (4.5, 9.0), 30.0, 0.8, woven::knit;
-    PolkaDots "polka dots" (3.0, 7.5), 180.0, 1.0, printed::polka_dots;
-    Stripes "stripes" (1.8, 5.0), 180.0, 0.6, printed::stripes;
+    PolkaDots "polka dots" (3.0, 7.0), 180.0, 0.6, printed::polka_dots;
+    Stripes "stripes" (1.8, 5.0), 180.0, 0.3, printed::stripes;
     Chevron "chevron" (2.5, 5.5), 180.0, 0.5, printed::chevron;
     TumblingBlocks "tumbling blocks" (2.5, 6.0), 180.0, 0.5, printed::tumbling_blocks;
     Brick "brick" (5.0, 11.0), 15.0, 0.25, tiled::brick;
@@ -49,13 +49,13 @@ classes! {
     WoodGrain "wood grain" (2.0, 4.5), 180.0, 0.8, organic::wood_grain;
     Leopard "leopard" (4.0, 8.0), 180.0, 1.0, organic::leopard;
     Zebra "zebra" (3.5, 7.0), 180.0, 1.0, organic::zebra;
-    Camouflage "camouflage" (1.8, 4.0), 180.0, 0.5, organic::camouflage;
+    Camouflage "camouflage" (2.4, 5.0), 180.0, 0.5, organic::camouflage;
     FishScales "fish scales" (3.5, 8.0), 180.0, 0.8, organic::fish_scales;
     Bubbles "bubbles" (1.8, 4.0), 20.0, 0.1, fluid::bubbles;
     Clouds "clouds" (1.2, 2.8), 15.0, 0.3, fluid::clouds;
     WaterCaustics "water caustics" (2.2, 5.0), 180.0, 1.0, fluid::water_caustics;
     ChainLink "chain-link fence" (3.0, 6.5), 20.0, 0.4, metal::chain_link;
-    DiamondPlate "diamond plate" (4.0, 8.0), 180.0, 0.25, metal::diamond_plate;
+    DiamondPlate "diamond plate" (3.0, 6.5), 180.0, 0.25, metal::diamond_plate;
 }
 
 impl Class {

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageError, RgbImage};
 
-use crate::pattern::Rgb;
 use crate::rng::Rng;
 
 /// What is done to a picture after it was drawn.
@@ -36,15 +35,15 @@ impl Finish {
     }
 
     /// Colours, defocus, noise, and bytes; not yet JPEG. `pixels` are in rows of `width`.
-    pub(crate) fn develop(&self, mut pixels: Vec<Rgb>, width: u32, height: u32, rng: &mut Rng) -> RgbImage {
-        for Rgb(pixel) in &mut pixels {
+    pub(crate) fn develop(&self, mut pixels: Vec<[f32; 3]>, width: u32, height: u32, rng: &mut Rng) -> RgbImage {
+        for pixel in &mut pixels {
             let grey = 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
             *pixel = pixel.map(|channel| {
                 let vivid = grey + (channel - grey) * self.saturation;
                 (self.brightness * ((vivid - 0.5) * self.contrast + 0.5)).clamp(0.0, 1.0) * 255.0
             });
         }
-        let mut values = pixels.into_iter().flat_map(|pixel| pixel.0).collect::<Vec<f32>>();
+        let mut values = pixels.into_flattened();
         if self.blur > MIN_SIGMA {
             blur_values(&mut values, width as usize, self.blur);
         }

@@ -70,7 +70,7 @@ pub fn clouds(rng: &mut Rng) -> Pattern {
         }
     };
     let (sky, low, bright, shade, seed) = (sky.rgb(), low.rgb(), bright.rgb(), shade.rgb(), rng.seed());
-    let (limit, soft, flat, rough) = (rng.range(-0.2, 0.2), rng.range(0.25, 0.6), rng.range(1.0, 1.7), rng.range(0.5, 0.58));
+    let (limit, soft, flat, rough) = (rng.range(-0.4, 0.0), rng.range(0.25, 0.6), rng.range(1.0, 1.7), rng.range(0.5, 0.58));
     Box::new(move |at| {
         let (x, y) = (at.x, at.y * flat);
         let density = fractal(x, y, seed, 5, rough);
@@ -84,7 +84,7 @@ pub fn clouds(rng: &mut Rng) -> Pattern {
 
 /// The net of light at the bottom of clear water. One unit is about a mesh.
 pub fn water_caustics(rng: &mut Rng) -> Pattern {
-    let hue = rng.range(185.0, 240.0);
+    let hue = rng.range(200.0, 245.0);
     let water = any(rng, ((0.42, 0.68), (0.07, 0.13), (hue, hue + 10.0)));
     let deep = Lch(water.0 - rng.range(0.08, 0.16), water.1, water.2 + 12.0).rgb();
     let light = Lch(rng.range(0.92, 0.98), 0.04, hue).rgb();

@@ -1,8 +1,8 @@
 //! Wire and sheet.
 
-use crate::noise::{floor, fractal, noise, smooth};
+use crate::noise::{detail, floor, fractal, noise, smooth};
 use crate::palette::{Lch, any};
-use crate::pattern::{Pattern, Turn, cover, fade, off};
+use crate::pattern::{Pattern, Turn, cover, off};
 use crate::rng::Rng;
 
 /// A mesh of bent wires before something out of focus. One unit is the width of a mesh.
@@ -46,14 +46,14 @@ pub fn chain_link(rng: &mut Rng) -> Pattern {
 /// Sheet metal with raised lozenges, each at right angles to its neighbours. One unit is the distance of two lozenges.
 pub fn diamond_plate(rng: &mut Rng) -> Pattern {
     let metal = if rng.chance(0.85) {
-        any(rng, ((0.45, 0.75), (0.0, 0.02), (200.0, 280.0)))
+        any(rng, ((0.52, 0.78), (0.0, 0.02), (200.0, 280.0)))
     } else {
-        any(rng, ((0.4, 0.65), (0.03, 0.12), (0.0, 360.0)))
+        any(rng, ((0.45, 0.7), (0.03, 0.12), (0.0, 360.0)))
     };
     let metal = metal.near(rng, 0.01, 0.0, 0.0).rgb();
     let (seed, lit) = (rng.seed(), Turn::new(rng.range(0.0, std::f32::consts::TAU)));
-    let (long, wide) = (rng.range(0.44, 0.54), rng.range(0.13, 0.18));
-    let (gloss, brushed, dirt) = (rng.range(0.45, 0.8), rng.range(0.02, 0.1), rng.range(0.0, 0.25));
+    let (long, wide) = (rng.range(0.46, 0.56), rng.range(0.15, 0.2));
+    let (gloss, brushed, dirt) = (rng.range(0.65, 1.0), rng.range(0.02, 0.1), rng.range(0.0, 0.25));
     let white = Lch(0.99, 0.0, 0.0).rgb();
     Box::new(move |at| {
         let (i, j) = (floor(at.x), floor(at.y));
@@ -64,7 +64,7 @@ pub fn diamond_plate(rng: &mut Rng) -> Pattern {
         // A lens: the meet of two large discs.
         let edge = wide * (1.0 - (along / long).powi(2)) - across.abs();
         let inside = cover(edge * 0.85, at.px);
-        let scratches = brushed * (noise(at.x * 1.2, at.y * 12.0, seed) + fade(0.06, at.px) * noise(at.x * 4.0, at.y * 30.0, seed ^ 1));
+        let scratches = brushed * (noise(at.x * 1.2, at.y * 12.0, seed) + detail(at.x * 4.0, at.y * 30.0, seed ^ 1, 0.06, at.px));
         let plate = metal * (0.82 + scratches - dirt * smooth(0.0, 0.8, fractal(at.x * 0.5, at.y * 0.5, seed ^ 2, 3, 0.5)));
         // Which flank of the lozenge it is decides its light, the more the nearer to the edge.
         let flank = across.signum() * smooth(0.9 * wide, 0.1 * wide, edge);

@@ -2,6 +2,7 @@
 
 /// The largest integer not above `x`. `f32::floor` is a call into libm on plain x86-64.
 #[must_use]
+#[inline]
 pub fn floor(x: f32) -> i32 {
     let whole = x as i32;
     whole - i32::from(x < whole as f32)
@@ -9,12 +10,14 @@ pub fn floor(x: f32) -> i32 {
 
 /// What is left of `x` above [`floor`], in `[0, 1]`.
 #[must_use]
+#[inline]
 pub fn fract(x: f32) -> f32 {
     x - floor(x) as f32
 }
 
 /// `sin(2 pi turns)`, within 0.001, by a parabola and one step of correction.
 #[must_use]
+#[inline]
 pub fn sine(turns: f32) -> f32 {
     let t = fract(turns) * 2.0 - 1.0;
     let parabola = -4.0 * t * (1.0 - t.abs());
@@ -23,6 +26,7 @@ pub fn sine(turns: f32) -> f32 {
 
 /// The angle of `(x, y)` in turns, in `[-0.5, 0.5]`, within 0.001.
 #[must_use]
+#[inline]
 pub fn angle(x: f32, y: f32) -> f32 {
     let (small, large) = if x.abs() < y.abs() { (x.abs(), y.abs()) } else { (y.abs(), x.abs()) };
     let ratio = small / large.max(1e-12);
@@ -34,21 +38,39 @@ pub fn angle(x: f32, y: f32) -> f32 {
 
 /// A hash of a lattice point.
 #[must_use]
+#[inline]
 pub fn hash(x: i32, y: i32, seed: u32) -> u32 {
-    let mut h = (x as u32).wrapping_mul(0x9E37_79B1) ^ (y as u32).wrapping_mul(0x85EB_CA77).rotate_left(13) ^ seed;
-    h = (h ^ (h >> 15)).wrapping_mul(0x2C1B_3C6D);
-    h = (h ^ (h >> 12)).wrapping_mul(0x297A_2D39);
+    stir(column(x) ^ row(y) ^ seed)
+}
+
+#[inline]
+fn column(x: i32) -> u32 {
+    (x as u32).wrapping_mul(0x9E37_79B1)
+}
+
+#[inline]
+fn row(y: i32) -> u32 {
+    (y as u32).wrapping_mul(0x85EB_CA77).rotate_left(13)
+}
+
+/// Lets every bit depend on all; constants by Wellons's hash-prospector.
+#[inline]
+fn stir(mut h: u32) -> u32 {
+    h = (h ^ (h >> 16)).wrapping_mul(0x21F0_AAAD);
+    h = (h ^ (h >> 15)).wrapping_mul(0x735A_2D97);
     h ^ (h >> 15)
 }
 
 /// A hash as a number in `[0, 1)`.
 #[must_use]
+#[inline]
 pub fn unit(h: u32) -> f32 {
-    (h >> 8) as f32 / (1 << 24) as f32
+    (h >> 8) as i32 as f32 / (1 << 24) as f32
 }
 
 /// A second number in `[0, 1)` of the same hash.
 #[must_use]
+#[inline]
 pub fn unit2(h: u32) -> f32 {
     unit(h.wrapping_mul(0x9E37_79B1))
 }
@@ -56,17 +78,46 @@ pub fn unit2(h: u32) -> f32 {
 /// Gradient noise with one bump per unit, about in `[-1, 1]`.
 #[must_use]
 pub fn noise(x: f32, y: f32, seed: u32) -> f32 {
+    noise_and_slope(x, y, seed).0
+}
+
+/// [`noise`] and its slope along x and y.
+#[must_use]
+#[inline]
+pub fn noise_and_slope(x: f32, y: f32, seed: u32) -> (f32, f32, f32) {
     let (i, j) = (floor(x), floor(y));
     let (u, v) = (x - i as f32, y - j as f32);
-    let corner = |di: i32, dj: i32| {
-        let h = hash(i + di, j + dj, seed);
-        let (gx, gy) = ((h & 0xFFFF) as f32 / 32767.5 - 1.0, (h >> 16) as f32 / 32767.5 - 1.0);
-        gx * (u - di as f32) + gy * (v - dj as f32)
+    let gradient = |column: u32, row: u32| {
+        let h = stir(column ^ row);
+        ((h & 0xFFFF) as i32 as f32 - 32767.5, (h >> 16) as i32 as f32 - 32767.5)
     };
+    let (left, right) = (column(i), column(i.wrapping_add(1)));
+    let (upper, lower) = (row(j) ^ seed, row(j.wrapping_add(1)) ^ seed);
+    let ((ax, ay), (bx, by)) = (gradient(left, upper), gradient(right, upper));
+    let ((cx, cy), (dx, dy)) = (gradient(left, lower), gradient(right, lower));
+    let (a, b) = (ax * u + ay * v, bx * (u - 1.0) + by * v);
+    let (c, d) = (cx * u + cy * (v - 1.0), dx * (u - 1.0) + dy * (v - 1.0));
     let (su, sv) = (ease(u), ease(v));
-    let top = mix(corner(0, 0), corner(1, 0), su);
-    let bottom = mix(corner(0, 1), corner(1, 1), su);
-    1.8 * mix(top, bottom, sv)
+    let (top, bottom) = (mix(a, b, su), mix(c, d, su));
+    let along_x = mix(mix(ax, bx, su), mix(cx, dx, su), sv) + slope(u) * mix(b - a, d - c, sv);
+    let along_y = mix(mix(ay, by, su), mix(cy, dy, su), sv) + slope(v) * (bottom - top);
+    let scale = 1.8 / 32768.0;
+    (scale * mix(top, bottom, sv), scale * along_x, scale * along_y)
+}
+
+/// [`noise`] that is a detail: as strong as [`fade`] lets it be, and not worked out where that is nothing.
+#[must_use]
+#[inline]
+pub fn detail(x: f32, y: f32, seed: u32, period: f32, px: f32) -> f32 {
+    let strength = fade(period, px);
+    if strength > 0.0 { strength * noise(x, y, seed) } else { 0.0 }
+}
+
+/// How strong a detail may be: it goes to 0 before pixels are as wide as its period.
+#[must_use]
+#[inline]
+pub fn fade(period: f32, px: f32) -> f32 {
+    (1.5 - 3.0 * px / period).clamp(0.0, 1.0)
 }
 
 /// A sum of `octaves` of [`noise`], each twice as fine and `gain` times as strong, turned so that their lattices do not meet.
@@ -100,12 +151,13 @@ pub struct Cell {
 pub fn cell(x: f32, y: f32, jitter: f32, seed: u32) -> Cell {
     let (i, j) = (floor(x), floor(y));
     let (u, v) = (x - i as f32, y - j as f32);
+    let columns = [-1, 0, 1].map(|di| column(i.wrapping_add(di)));
     let (mut first, mut second) = ((f32::MAX, 0.0, 0.0, 0), (f32::MAX, 0.0, 0.0, 0));
     for dj in -1..=1 {
         for di in -1..=1 {
-            let h = hash(i + di, j + dj, seed);
-            let cx = di as f32 + 0.5 + jitter * ((h & 0xFFFF) as f32 / 65536.0 - 0.5) - u;
-            let cy = dj as f32 + 0.5 + jitter * ((h >> 16) as f32 / 65536.0 - 0.5) - v;
+            let h = stir(columns[(di + 1) as usize] ^ row(j.wrapping_add(dj)) ^ seed);
+            let cx = di as f32 + 0.5 + jitter * ((h & 0xFFFF) as i32 as f32 / 65536.0 - 0.5) - u;
+            let cy = dj as f32 + 0.5 + jitter * ((h >> 16) as i32 as f32 / 65536.0 - 0.5) - v;
             let square = cx * cx + cy * cy;
             if square < first.0 {
                 second = first;
@@ -127,18 +179,27 @@ pub fn cell(x: f32, y: f32, jitter: f32, seed: u32) -> Cell {
 }
 
 /// Perlin's second smooth step.
+#[inline]
 fn ease(t: f32) -> f32 {
     t * t * t * (t * (t * 6.0 - 15.0) + 10.0)
 }
 
+/// What [`ease`] grows by.
+#[inline]
+fn slope(t: f32) -> f32 {
+    30.0 * t * t * (t * (t - 2.0) + 1.0)
+}
+
 /// From `a` at 0 to `b` at 1.
 #[must_use]
+#[inline]
 pub fn mix(a: f32, b: f32, t: f32) -> f32 {
     a + (b - a) * t
 }
 
 /// From 0 at `low` to 1 at `high`, smoothly.
 #[must_use]
+#[inline]
 pub fn smooth(low: f32, high: f32, x: f32) -> f32 {
     let t = ((x - low) / (high - low)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
@@ -164,6 +225,11 @@ mod tests {
             let here = noise(x, y, seed);
             prop_assert!(here.abs() <= 1.8);
             prop_assert!((noise(x + 0.001, y, seed) - here).abs() < 0.02);
+            // Coordinates of a few units: farther out their last bits are coarser than the step.
+            let (x, y, step) = (x / 100.0, y / 100.0, 0.01);
+            let (_, along_x, along_y) = noise_and_slope(x, y, seed);
+            prop_assert!((along_x - (noise(x + step, y, seed) - noise(x - step, y, seed)) / (2.0 * step)).abs() < 0.02);
+            prop_assert!((along_y - (noise(x, y + step, seed) - noise(x, y - step, seed)) / (2.0 * step)).abs() < 0.02);
         }
 
         #[test]

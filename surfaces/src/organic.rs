@@ -1,37 +1,39 @@
 //! What grew: wood, hides, scales, and the cloth that imitates leaves.
 
-use crate::noise::{angle, cell, floor, fract, fractal, hash, mix, noise, smooth, unit, unit2};
+use crate::noise::{angle, cell, detail, fade, floor, fract, fractal, hash, mix, noise, sine, smooth, unit, unit2};
 use crate::palette::{Lch, any};
-use crate::pattern::{Pattern, Rgb, cover, fade, off};
+use crate::pattern::{Pattern, Rgb, cover, off};
 use crate::rng::Rng;
 
-/// Long grain with a few knots that it flows around. One unit is about four rings across the grain.
+/// Long grain with a few knots that it flows around. One unit is some four to eight rings across the grain.
 pub fn wood_grain(rng: &mut Rng) -> Pattern {
     let light = any(rng, ((0.5, 0.84), (0.05, 0.11), (50.0, 80.0)));
-    let dark = Lch(light.0 - rng.range(0.14, 0.3), light.1 + 0.01, light.2 - 12.0);
+    let dark = Lch(light.0 - rng.range(0.14, 0.28), light.1 + 0.01, light.2 - 12.0);
     let (light, dark, seed) = (light.rgb(), dark.rgb(), rng.seed());
-    let (rings, sway, knots, fibre) = (rng.range(2.2, 4.0), rng.range(0.3, 0.8), rng.range(0.0, 0.6), rng.range(0.1, 0.25));
+    let (rings, sway, knots, fibre) = (rng.range(3.0, 6.0), rng.range(0.3, 0.8), rng.range(0.1, 0.7), rng.range(0.16, 0.3));
     let stretch = rng.range(0.1, 0.2);
     Box::new(move |at| {
-        let (x, y) = (at.x, at.y * stretch * 2.0);
-        let mut across = x + sway * noise(x * 0.5, y, seed) + 0.15 * noise(x * 1.6, y * 2.5, seed ^ 1);
+        let (x, y) = (at.x, at.y * stretch);
+        let mut across = x + sway * noise(x * 0.45, y, seed) + 0.12 * noise(x * 1.4, y * 2.0, seed ^ 1);
         // A knot pushes the grain aside; near its middle the rings close around it.
         let knot = cell(at.x * 0.4, at.y * 0.22, 0.7, seed ^ 2);
         let mut core = 0.0;
         if unit(knot.id) < knots {
             let (kx, ky) = (knot.dx / 0.4, knot.dy / 0.22 * 0.5);
             let near = (kx * kx + ky * ky).sqrt();
-            let size = 0.5 + 0.4 * unit2(knot.id);
-            let pull = smooth(1.6 * size, 0.25 * size, near);
-            across = mix(across, near * 1.3, pull);
-            core = smooth(0.3 * size, 0.16 * size, near);
+            let size = 0.35 + 0.3 * unit2(knot.id);
+            let middle = at.x - knot.dx / 0.4;
+            across = middle + mix(across - middle, near * 1.4, smooth(1.15, 0.3 * size, near));
+            core = smooth(0.32 * size, 0.16 * size, near);
         }
-        let ring = across * rings;
+        // Early wood is pale, late wood dark, and then the next ring begins at once. No two rings are equally wide or dark.
+        let ring = across * rings + 0.35 * noise(across * rings * 0.7, 0.5, seed ^ 5);
         let t = fract(ring);
-        let late = smooth(0.2, 0.92, t) * (1.0 - smooth(0.92, 1.0, t));
-        let late = mix(0.4, late, fade(1.0, at.px * rings)) * (0.6 + 0.4 * unit(hash(floor(ring), 1, seed)));
-        let fibres = noise(at.x * 16.0, at.y * 0.9, seed ^ 3) * fade(0.09, at.px) + 0.8 * noise(at.x * 5.0, at.y * 0.35, seed ^ 4);
-        light.mix(dark, (late + 0.9 * core).min(1.3)) * (1.0 + fibre * 0.6 * fibres)
+        let late = t * t * (1.0 - cover(t - 0.94, (at.px * rings).max(0.1)));
+        let late = mix(0.3, late, fade(0.9, at.px * rings)) * (0.45 + 0.75 * unit(hash(floor(ring), 1, seed)));
+        let streaks = noise(at.x * 6.0, at.y * 0.3, seed ^ 4) + 0.9 * detail(at.x * 17.0, at.y * 0.8, seed ^ 3, 0.08, at.px);
+        let pores = smooth(0.45, 0.75, detail(at.x * 11.0, at.y * 1.3, seed ^ 6, 0.12, at.px));
+        light.mix(dark, (1.15 * late + 0.5 * pores + 0.9 * core).min(1.3)) * (1.0 + fibre * 0.6 * streaks)
     })
 }
 
@@ -44,7 +46,7 @@ pub fn leopard(rng: &mut Rng) -> Pattern {
     let inner = Lch(ground.0 - rng.range(0.1, 0.2), chroma * 1.1, hue - 14.0).rgb();
     let spot = Lch(rng.range(0.1, 0.26), 0.03, hue - 20.0).rgb();
     let (ground, seed) = (ground.rgb(), rng.seed());
-    let (size, thick, fur) = (rng.range(0.26, 0.32), rng.range(0.075, 0.11), rng.range(0.04, 0.12));
+    let (size, thick, fur) = (rng.range(0.28, 0.35), rng.range(0.075, 0.11), rng.range(0.04, 0.12));
     Box::new(move |at| {
         let (wx, wy) = (noise(at.x * 2.2, at.y * 2.2, seed), noise(at.x * 2.2, at.y * 2.2, seed ^ 1));
         let home = cell(at.x + 0.13 * wx, at.y + 0.13 * wy, 0.55, seed ^ 2);
@@ -52,11 +54,11 @@ pub fn leopard(rng: &mut Rng) -> Pattern {
         let turn = angle(home.dx, home.dy) + unit2(home.id);
         // Two or three gaps in each ring; a few spots are full.
         let gaps = 2 + (home.id >> 7 & 1) as i32;
-        let broken = crate::noise::sine(turn * gaps as f32) + 0.6 * wx;
+        let broken = sine(turn * gaps as f32) + 0.6 * wx;
         let width = thick * (0.75 + 0.5 * smooth(-0.6, 0.5, broken)) - 0.16 * smooth(-0.45, -0.85, broken);
         let ring = cover(width - (home.centre - radius).abs(), at.px);
         let full = if home.id >> 9 & 7 == 0 { cover(0.6 * radius - home.centre, at.px) } else { 0.0 };
-        let hair = 1.0 + fur * (noise(at.x * 5.0, at.y * 1.5, seed ^ 3) + fade(0.1, at.px) * noise(at.x * 18.0, at.y * 5.0, seed ^ 4));
+        let hair = 1.0 + fur * (noise(at.x * 5.0, at.y * 1.5, seed ^ 3) + detail(at.x * 18.0, at.y * 5.0, seed ^ 4, 0.1, at.px));
         ground.mix(inner, cover(radius - home.centre, at.px + 0.08)).mix(spot, ring.max(full)) * hair
     })
 }
@@ -69,32 +71,35 @@ pub fn zebra(rng: &mut Rng) -> Pattern {
         any(rng, ((0.7, 0.9), (0.03, 0.13), (0.0, 360.0)))
     };
     let dark = any(rng, ((0.08, 0.24), (0.0, 0.03), (30.0, 280.0))).rgb();
-    let (light, seed, sway, share) = (light.rgb(), rng.seed(), rng.range(0.9, 1.7), rng.range(-0.15, 0.15));
+    let (light, seed, sway, share) = (light.rgb(), rng.seed(), rng.range(1.2, 2.2), rng.range(-0.03, 0.03));
     let fur = rng.range(0.02, 0.08);
     Box::new(move |at| {
-        let (x, y) = (at.x + sway * noise(at.x * 0.22, at.y * 0.22, seed), at.y);
-        // Each fork is a dislocation: on a way around it the phase grows by a whole stripe.
-        let (i, j) = (floor(x / SPACING), floor(y / SPACING));
-        let mut phase = x + 0.35 * noise(x * 0.5, y * 0.5, seed ^ 1);
+        let (x, y) = (at.x + sway * noise(at.x * 0.2, at.y * 0.2, seed), at.y);
+        let mut phase = x + 0.4 * noise(x * 0.45, y * 0.45, seed ^ 1);
+        // A stripe that begins and ends between its neighbours is a pair of opposite dislocations: on a way around either the phase changes by a whole
+        // stripe, between the two it jumps by one, which is not seen, and far from both nothing changes.
+        let (i, j) = (floor(x / FORKS), floor(y / FORKS));
         for dj in -1..=1 {
             for di in -1..=1 {
                 let h = hash(i + di, j + dj, seed ^ 2);
-                let (u, v) = (x / SPACING - (i + di) as f32 - 0.2 - 0.6 * unit(h), y / SPACING - (j + dj) as f32 - 0.2 - 0.6 * unit2(h));
-                let near = smooth(1.0, 0.35, (u * u + v * v).sqrt());
-                if near > 0.0 {
-                    phase += near * if h & 1 == 0 { 1.0 } else { -1.0 } * angle(u, v);
+                let u = x / FORKS - (i + di) as f32 - 0.3 - 0.4 * unit(h);
+                let v = y / FORKS - (j + dj) as f32 - 0.3 - 0.4 * unit2(h);
+                let from = u * u + v * v;
+                if from < 0.7 {
+                    let half = 0.2 + 0.2 * unit2(h ^ 0x5555);
+                    let pair = angle(v - half, u) - angle(v + half, u);
+                    phase += pair * smooth(0.7, 0.2, from) * if h & 1 == 0 { 1.0 } else { -1.0 };
                 }
             }
         }
-        let taper = 0.16 * noise(at.x * 0.6, at.y * 0.6, seed ^ 3);
-        let edge = 0.25 + 0.1 * share + taper * 0.5 - off(phase).abs();
-        let hair = 1.0 + fur * (noise(at.x * 2.0, at.y * 7.0, seed ^ 4) + fade(0.1, at.px) * noise(at.x * 6.0, at.y * 16.0, seed ^ 5));
-        light.mix(dark, cover(edge, at.px * 1.2)) * hair
+        let taper = 0.08 * noise(at.x * 0.5, at.y * 0.5, seed ^ 3);
+        let hair = 1.0 + fur * (noise(at.x * 2.0, at.y * 7.0, seed ^ 4) + detail(at.x * 6.0, at.y * 16.0, seed ^ 5, 0.1, at.px));
+        light.mix(dark, cover(0.25 + share + taper - off(phase).abs(), at.px * 1.2)) * hair
     })
 }
 
-/// How far apart forks are, in stripes.
-const SPACING: f32 = 3.2;
+/// In squares of how many stripes there is a stripe that begins and ends.
+const FORKS: f32 = 3.6;
 
 /// Blotches of four muted colours over one another. One unit is about a large blotch.
 pub fn camouflage(rng: &mut Rng) -> Pattern {
@@ -148,19 +153,23 @@ pub fn fish_scales(rng: &mut Rng) -> Pattern {
     Box::new(move |at| {
         // Rows are half a unit apart; the foremost disc that holds the point is the one that is seen.
         let last = floor(at.y * 2.0);
+        let (mut colour, mut left) = (Rgb::default(), 1.0);
         for row in [last - 1, last, last + 1] {
             let shift = 0.5 * row.rem_euclid(2) as f32;
             let (u, v) = (off(at.x - shift), at.y - 0.5 * row as f32);
             let from = (u * u + v * v).sqrt();
-            if from > 0.5 || v < -0.5 {
+            let inside = cover(0.5 - from, at.px) * left;
+            if inside == 0.0 {
                 continue;
             }
             let h = hash(floor(at.x - shift + 0.5), row, seed);
             let shade = (1.1 - deep) + deep * smooth(-0.05, 0.5, v);
-            let ribs = 0.06 * fade(0.1, at.px) * crate::noise::sine(10.0 * angle(u, v + 0.5));
+            let ribs = fade(0.1, at.px);
+            let ribs = if ribs > 0.0 { 0.06 * ribs * sine(10.0 * angle(u, v + 0.5)) } else { 0.0 };
             let tone = scales[(h & 7) as usize] * (shade + ribs);
-            return tone.mix(rim, cover(from - (0.5 - wide), at.px));
+            colour = colour + tone.mix(rim, cover(from - (0.5 - wide), at.px)) * inside;
+            left -= inside;
         }
-        rim
+        colour + rim * left
     })
 }

@@ -43,27 +43,24 @@ pub type Pattern = Box<dyn Fn(At) -> Rgb + Send + Sync>;
 
 /// How much of a pixel lies inside, `distance` being that of its middle to the edge (positive inside).
 #[must_use]
+#[inline]
 pub fn cover(distance: f32, px: f32) -> f32 {
     (distance / px + 0.5).clamp(0.0, 1.0)
 }
 
 /// The signed distance to the nearest whole number.
 #[must_use]
+#[inline]
 pub fn off(x: f32) -> f32 {
     fract(x + 0.5) - 0.5
 }
 
 /// How much of a pixel lies in stripes of width `share` around whole numbers.
 #[must_use]
+#[inline]
 pub fn stripe(x: f32, share: f32, px: f32) -> f32 {
     let sharp = cover(share / 2.0 - off(x).abs(), px);
     sharp + (share - sharp) * (px - 0.5).clamp(0.0, 1.0) // stripes finer than a pixel are grey
-}
-
-/// A detail's strength, which goes to 0 before pixels are as wide as its period.
-#[must_use]
-pub fn fade(period: f32, px: f32) -> f32 {
-    (1.5 - 3.0 * px / period).clamp(0.0, 1.0)
 }
 
 /// A turn around the origin.

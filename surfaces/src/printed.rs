@@ -65,15 +65,30 @@ pub fn tumbling_blocks(rng: &mut Rng) -> Pattern {
         any(rng, ((0.2, 0.36), (0.5 * chroma, chroma), (hue - apart, hue - apart + 20.0))).rgb(),
     ];
     let (tint, seed) = (if rng.chance(0.3) { 0.25 } else { 0.05 }, rng.seed());
+    // The face at a point, and how far its edge is: of three directions a third of a turn apart, the one that the point is farthest along.
+    let face = move |x: f32, y: f32| {
+        let (u, v, i, j) = hexagon(x, y);
+        let along = [-v, 0.866 * u + 0.5 * v, 0.5 * v - 0.866 * u];
+        let top = along[0].max(along[1]).max(along[2]);
+        let least = along[0].min(along[1]).min(along[2]);
+        let tone = if top == along[0] {
+            tones[0]
+        } else if top == along[1] {
+            tones[1]
+        } else {
+            tones[2]
+        };
+        let inner = 2.0 * top + least; // the largest less the second, as the three are 0 together
+        let outer = 0.5 - u.abs().max(0.5 * u.abs() + 0.866 * v.abs());
+        (tone * (1.0 + tint * (unit(hash(i, j, seed)) - 0.5)), outer.min(0.577 * inner))
+    };
     Box::new(move |at| {
-        let (u, v, i, j) = hexagon(at.x, at.y);
-        // The face that looks this way: of three directions a third of a turn apart, the one that the point is farthest along.
-        let along = [-v, 0.866 * u + 0.5 * v, -0.866 * u + 0.5 * v];
-        let top = along.iter().copied().fold(f32::MIN, f32::max);
-        let weights = along.map(|side| (1.0 - (top - side) / (1.73 * at.px.max(1e-4))).max(0.0));
-        let all: f32 = weights.iter().sum();
-        let cube = tones[0] * (weights[0] / all) + tones[1] * (weights[1] / all) + tones[2] * (weights[2] / all);
-        cube * (1.0 + tint * (unit(hash(i, j, seed)) - 0.5))
+        let (colour, edge) = face(at.x, at.y);
+        if edge > 0.8 * at.px {
+            return colour;
+        }
+        let around = [(-0.375, -0.125), (0.125, -0.375), (0.375, 0.125), (-0.125, 0.375)];
+        around.iter().fold(Rgb::default(), |sum, (u, v)| sum + face(at.x + u * at.px, at.y + v * at.px).0 * 0.25)
     })
 }
 

@@ -1,8 +1,8 @@
 //! Stone and earth.
 
-use crate::noise::{cell, fractal, hash, mix, noise, smooth, unit, unit2};
+use crate::noise::{cell, detail, floor, fractal, hash, mix, noise, noise_and_slope, sine, smooth, unit, unit2};
 use crate::palette::{Lch, any, scheme};
-use crate::pattern::{At, Pattern, Rgb, Turn, cover, fade};
+use crate::pattern::{At, Pattern, Rgb, Turn, cover};
 use crate::rng::Rng;
 
 /// Rounded stones with shaded flanks, dark joints between them. One unit is about a stone.
@@ -14,17 +14,17 @@ pub fn cobblestone(rng: &mut Rng) -> Pattern {
     };
     let stones: Vec<Rgb> = (0..8).map(|_| stone.near(rng, 0.09, 0.015, 30.0).rgb()).collect();
     let joint = if rng.chance(0.25) { Lch(0.3, 0.06, 130.0) } else { Lch(rng.range(0.14, 0.27), 0.02, 70.0) }.rgb();
-    let (jitter, gap, seed) = (rng.range(0.45, 0.75), rng.range(0.05, 0.1), rng.seed());
+    let (jitter, gap, seed) = (rng.range(0.35, 0.65), rng.range(0.035, 0.07), rng.seed());
     let (lit, relief, rough) = (Turn::new(rng.range(0.0, std::f32::consts::TAU)), rng.range(0.35, 0.7), rng.range(0.06, 0.16));
     Box::new(move |at| {
         let bend = 0.1 * noise(at.x * 1.7, at.y * 1.7, seed ^ 3);
         let home = cell(at.x + bend, at.y + bend, jitter, seed);
         // Corners are rounded off: a point far from its stone's centre counts as nearer to the edge.
-        let edge = home.border - 0.35 * (home.centre - 0.42).max(0.0);
-        let flank = smooth(0.32, 0.02, edge);
+        let edge = home.border - 0.6 * (home.centre - 0.38).max(0.0);
+        let flank = smooth(0.4, 0.02, edge);
         let (side, _) = lit.apply(home.dx, home.dy);
-        let shade = 1.08 + relief * flank * side / home.centre.max(0.2) - 0.32 * flank * flank;
-        let grain = noise(at.x * 3.0, at.y * 3.0, seed ^ 1) + fade(0.1, at.px) * noise(at.x * 13.0, at.y * 13.0, seed ^ 2);
+        let shade = 1.12 + relief * flank * side / home.centre.max(0.2) - 0.4 * flank * flank;
+        let grain = noise(at.x * 3.0, at.y * 3.0, seed ^ 1) + detail(at.x * 13.0, at.y * 13.0, seed ^ 2, 0.1, at.px);
         joint.mix(stones[(home.id & 7) as usize] * (shade * (1.0 + rough * grain)), cover(edge - gap, at.px))
     })
 }
@@ -34,22 +34,27 @@ pub fn marble(rng: &mut Rng) -> Pattern {
     let (ground, vein) = match rng.below(6) {
         0..=2 => (any(rng, ((0.88, 0.97), (0.0, 0.02), (60.0, 260.0))), any(rng, ((0.35, 0.6), (0.0, 0.04), (40.0, 280.0)))),
         3 => (any(rng, ((0.14, 0.26), (0.0, 0.03), (0.0, 360.0))), any(rng, ((0.8, 0.95), (0.0, 0.06), (60.0, 100.0)))),
-        4 => (any(rng, ((0.28, 0.42), (0.04, 0.09), (140.0, 180.0))), any(rng, ((0.8, 0.93), (0.01, 0.04), (100.0, 170.0)))),
+        4 => (any(rng, ((0.28, 0.42), (0.04, 0.09), (140.0, 165.0))), any(rng, ((0.8, 0.93), (0.01, 0.04), (100.0, 170.0)))),
         _ => (any(rng, ((0.7, 0.85), (0.03, 0.08), (10.0, 75.0))), any(rng, ((0.4, 0.55), (0.03, 0.1), (15.0, 60.0)))),
     };
-    let cloud = Lch(mix(ground.0, vein.0, rng.range(0.12, 0.3)), ground.1 + 0.01, ground.2);
+    let cloud = Lch(mix(ground.0, vein.0, rng.range(0.2, 0.4)), ground.1 + 0.01, ground.2);
     let (ground, vein, cloud, seed) = (ground.rgb(), vein.rgb(), cloud.rgb(), rng.seed());
-    let (thick, thin, swirl, along) = (rng.range(0.05, 0.1), rng.range(0.02, 0.045), rng.range(0.35, 0.7), rng.range(0.45, 0.9));
+    let (thick, thin, swirl, along) = (rng.range(0.02, 0.04), rng.range(0.01, 0.018), rng.range(0.12, 0.22), rng.range(0.5, 0.9));
     Box::new(move |at| {
-        let (wx, wy) = (fractal(at.x * 1.4, at.y * 1.4, seed, 3, 0.55), fractal(at.x * 1.4, at.y * 1.4, seed ^ 1, 3, 0.55));
-        let (x, y) = (at.x + swirl * wx, along * at.y + swirl * wy);
-        let line = |distance: f32, width: f32| smooth(width + at.px, 0.0, distance.abs());
-        let broad = noise(x, y, seed ^ 2);
-        let fine = noise(x * 2.3 + 0.6 * wy, y * 2.3, seed ^ 3);
-        let strength = smooth(-0.5, 0.5, wx + 0.2);
-        let veins = (line(broad, thick) * (0.4 + 0.6 * strength)).max(0.65 * line(fine, 2.0 * thin) * smooth(0.5, 0.0, wy.abs()));
-        let halo = 0.6 * smooth(0.5, 0.0, broad.abs());
-        ground.mix(cloud, (0.5 + 0.5 * wy).clamp(0.0, 1.0) * 0.6 + 0.4 * halo).mix(vein, veins)
+        let (wx, wy) = (fractal(at.x * 1.6, at.y * 1.6, seed, 4, 0.55), fractal(at.x * 1.6, at.y * 1.6, seed ^ 1, 3, 0.55));
+        let (x, y) = (1.2 * at.x + swirl * wx, 1.2 * along * at.y + swirl * wy);
+        // A vein is where a noise passes 0; its slope makes the value there a distance. Where the noise is flat there is none.
+        let line = |x: f32, y: f32, scale: f32, seed: u32, width: f32| {
+            let (value, du, dv) = noise_and_slope(x * scale, y * scale, seed);
+            let slope = (du * du + dv * dv).sqrt();
+            let distance = value.abs() / (scale * slope.max(0.4));
+            (smooth(width + at.px, 0.3 * width, distance), smooth(9.0 * width, 0.0, distance))
+        };
+        let strength = smooth(-0.6, 0.4, wx);
+        let (broad, halo) = line(x, y, 1.0, seed ^ 2, thick * (0.5 + strength));
+        let (fine, _) = line(x + 0.3 * y, y, 2.1, seed ^ 3, thin * (0.6 + 0.8 * strength));
+        let veins = (broad * (0.5 + 0.5 * strength)).max(0.7 * fine * smooth(-0.6, 0.2, wy));
+        ground.mix(cloud, (0.35 + 0.5 * wy + 0.55 * halo * strength).clamp(0.0, 1.0)).mix(vein, veins)
     })
 }
 
@@ -81,7 +86,7 @@ pub fn terrazzo(rng: &mut Rng) -> Pattern {
 
 /// The chip of a unit square, and how much of the pixel it covers: the meet of five half-planes, within the square.
 fn chip(at: At, seed: u32, dense: f32) -> Option<(u32, f32)> {
-    let (i, j) = (crate::noise::floor(at.x), crate::noise::floor(at.y));
+    let (i, j) = (floor(at.x), floor(at.y));
     let h = hash(i, j, seed);
     if unit(h) > dense {
         return None;
@@ -98,7 +103,7 @@ fn chip(at: At, seed: u32, dense: f32) -> Option<(u32, f32)> {
         let own = hash(side as i32, 3, h);
         let turn = (side as f32 + 0.8 * unit(own)) / 5.0;
         let distance = size * (0.45 + 0.4 * unit2(own));
-        edge = edge.min(distance - u * crate::noise::sine(turn + 0.25) - v * crate::noise::sine(turn));
+        edge = edge.min(distance - u * sine(turn + 0.25) - v * sine(turn));
     }
     Some((h >> 3, cover(edge, at.px)))
 }
@@ -123,7 +128,7 @@ pub fn cracked_earth(rng: &mut Rng) -> Pattern {
         let deep = cover(width - plate.border, at.px);
         let shallow = 0.8 * cover(fine - part.border / 2.1, at.px) * smooth(-0.4, 0.3, wy + unit(plate.id) - 0.5);
         let lip = curl * smooth(0.16, 0.0, plate.border - width);
-        let grain = dust * (wy + fade(0.1, at.px) * noise(at.x * 14.0, at.y * 14.0, seed ^ 4));
+        let grain = dust * (wy + detail(at.x * 14.0, at.y * 14.0, seed ^ 4, 0.1, at.px));
         (plates[(plate.id & 7) as usize] * (1.0 + lip + grain)).mix(crack, deep.max(shallow))
     })
 }

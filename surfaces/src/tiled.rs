@@ -1,8 +1,8 @@
 //! Pieces laid side by side, with joints between them.
 
-use crate::noise::{cell, floor, fract, hash, mix, noise, smooth, unit, unit2};
+use crate::noise::{cell, detail, floor, fract, hash, mix, noise, smooth, unit, unit2};
 use crate::palette::{Gamut, Lch, any, scheme};
-use crate::pattern::{Pattern, Rgb, cover, fade};
+use crate::pattern::{Pattern, Rgb, cover};
 use crate::printed::hexagon;
 use crate::rng::Rng;
 
@@ -35,7 +35,7 @@ pub fn brick(rng: &mut Rng) -> Pattern {
         let column = floor(x);
         let (left, up) = ((x - column as f32) * length, at.y - row as f32);
         let edge = left.min(length - left).min(up).min(1.0 - up) + ragged - joint / 2.0;
-        let stain = rough * (noise(at.x * 1.5, at.y * 3.0, seed ^ 1) + fade(0.12, at.px) * noise(at.x * 9.0, at.y * 9.0, seed ^ 2));
+        let stain = rough * (noise(at.x * 1.5, at.y * 3.0, seed ^ 1) + detail(at.x * 9.0, at.y * 9.0, seed ^ 2, 0.12, at.px));
         let lit = bevel * ((0.12 - up).max(0.0) - (up - 0.88).max(0.0)) * 6.0;
         let h = hash(column, row, seed);
         let tone = bricks[(h & 7) as usize] * (1.0 + stain + lit + 0.08 * (unit2(h) - 0.5));
@@ -54,7 +54,7 @@ pub fn herringbone(rng: &mut Rng) -> Pattern {
     let blocks = tones(rng, gamut, spread);
     let light = blocks.iter().map(|tone| tone.0[1]).sum::<f32>() / 8.0;
     let joint = if !wooden && light < 0.55 { Lch(0.88, 0.01, 80.0) } else { Lch(0.18, 0.02, 60.0) }.rgb();
-    let (long, gap) = (2 + rng.below(3) as i32, rng.range(0.08, 0.15));
+    let (long, gap) = (3 + rng.below(2) as i32, rng.range(0.08, 0.15));
     let (contrast, grain, seed) = (rng.range(0.08, 0.2), if wooden { 0.16 } else { 0.05 }, rng.seed());
     Box::new(move |at| {
         let (i, j) = (floor(at.x), floor(at.y));
@@ -65,8 +65,7 @@ pub fn herringbone(rng: &mut Rng) -> Pattern {
         let (along, across) = if lies { (u, v) } else { (v, u) };
         let edge = along.min(long as f32 - along).min(across).min(1.0 - across) - gap / 2.0;
         let h = hash(x, y, seed);
-        let streaks =
-            noise(along * 0.8 + (h & 1023) as f32, across * 6.0, seed) + 0.7 * fade(0.08, at.px) * noise(along * 2.0, across * 18.0, h);
+        let streaks = noise(along * 0.8 + (h & 1023) as f32, across * 6.0, seed) + 0.7 * detail(along * 2.0, across * 18.0, h, 0.08, at.px);
         // The two directions catch the light differently, as wood does.
         let tone = 1.0 + grain * streaks + if lies { contrast } else { -contrast };
         joint.mix(blocks[(h >> 10 & 7) as usize] * tone, cover(edge, at.px))
@@ -99,8 +98,9 @@ pub fn honeycomb(rng: &mut Rng) -> Pattern {
 
 /// Small, nearly square tesserae in bent courses, whose colours make a picture of bands and fields. One unit is a stone.
 pub fn mosaic(rng: &mut Rng) -> Pattern {
-    let colours: Vec<Lch> = scheme(rng, 5);
-    let vivid: Vec<Rgb> = colours.iter().map(|colour| Lch(colour.0, colour.1.max(0.1), colour.2).rgb()).collect();
+    let (colours, turn) = (scheme(rng, 5), rng.range(25.0, 80.0));
+    let vivid: Vec<Rgb> =
+        colours.iter().zip(0u8..).map(|(colour, i)| Lch(colour.0, colour.1.max(0.1), colour.2 + turn * f32::from(i)).rgb()).collect();
     let grout = if rng.chance(0.5) { Lch(rng.range(0.82, 0.92), 0.01, 80.0) } else { Lch(rng.range(0.1, 0.25), 0.01, 80.0) }.rgb();
     let (gap, spread, seed) = (rng.range(0.14, 0.22), rng.range(0.15, 0.3), rng.seed());
     let (rings, size) = (rng.chance(0.5), rng.range(0.1, 0.17));

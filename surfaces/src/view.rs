@@ -85,8 +85,9 @@ impl View {
     }
 
     /// Draws the part `frame` of a picture, `width` by `height` pixels, before the camera.
-    pub fn render(&self, pattern: &Pattern, frame: Frame, width: usize, height: usize) -> Vec<Rgb> {
+    pub fn render(&self, pattern: &Pattern, frame: Frame, width: usize, height: usize) -> Vec<[f32; 3]> {
         let mut pixels = Vec::with_capacity(width * height);
+        let Rgb(tint) = self.light.tint;
         let nodes = width.div_ceil(STEP) + 1;
         let grid = Grid { view: self, frame, width: width as f32, height: height as f32 };
         let (mut above, mut below): (Vec<Node>, Vec<Node>) = (grid.row(0, nodes), Vec::new());
@@ -106,15 +107,11 @@ impl View {
                 right = at(node + 1);
                 let slope: Node = std::array::from_fn(|i| (right[i] - here[i]) / STEP as f32);
                 for _ in node * STEP..width.min((node + 1) * STEP) {
-                    pixels.push(pattern(At { x: here[0], y: here[1], px: here[2] }) * here[3]);
+                    let Rgb([red, green, blue]) = pattern(At { x: here[0], y: here[1], px: here[2] }) * here[3];
+                    pixels.push([red * tint[0], green * tint[1], blue * tint[2]]);
                     here = std::array::from_fn(|i| here[i] + slope[i]);
                 }
             }
-        }
-        for Rgb([red, green, blue]) in &mut pixels {
-            *red *= self.light.tint.0[0];
-            *green *= self.light.tint.0[1];
-            *blue *= self.light.tint.0[2];
         }
         pixels
     }

@@ -1,8 +1,8 @@
 //! Cloth: colours that come from threads going over and under one another.
 
-use crate::noise::{cell, floor, fract, hash, mix, noise, smooth, unit, unit2};
+use crate::noise::{detail, fade, floor, fract, hash, mix, sine, smooth, unit, unit2};
 use crate::palette::{Lch, any, pair, scheme};
-use crate::pattern::{At, Bands, Pattern, Rgb, cover, fade, off, stripe};
+use crate::pattern::{At, Bands, Pattern, Rgb, cover, off, stripe};
 use crate::rng::Rng;
 
 /// A twill's fine diagonal: how much of the warp is seen, 0.5 where it is too fine to be seen. `threads` fit into a unit.
@@ -37,7 +37,7 @@ pub fn houndstooth(rng: &mut Rng) -> Pattern {
         let (x, y) = if fine { (stepped(at.x, px), stepped(at.y, px)) } else { (at.x, at.y) };
         let diagonal = stripe(2.0 * (x + y), 0.5, 2.8 * px);
         let dye = mix(stripe(at.x - 0.25, 0.5, px), stripe(at.y - 0.25, 0.5, px), diagonal);
-        light.mix(dark, dye) * (1.0 + 0.05 * fade(0.12, px) * noise(at.x * 16.0, at.y * 16.0, seed))
+        light.mix(dark, dye) * (1.0 + 0.05 * detail(at.x * 16.0, at.y * 16.0, seed, 0.12, px))
     })
 }
 
@@ -86,34 +86,44 @@ pub fn argyle(rng: &mut Rng) -> Pattern {
         let stitch =
             |along: f32| if dashed { mix(1.0, stripe(along * dashes / 2.0, 0.6, px * dashes / 2.0), fade(2.0 / dashes, px)) } else { 1.0 };
         let lines = (stripe(a - 0.5, width, px) * stitch(b)).max(stripe(b - 0.5, width, px) * stitch(a));
-        let thread = knitted * fade(0.06, at.px) * noise(at.x * 20.0, at.y * 30.0, seed);
+        let thread = knitted * detail(at.x * 20.0, at.y * 30.0, seed, 0.06, at.px);
         cloth.mix(line, lines) * (1.0 + thread)
     })
 }
 
-/// Broad strips over and under one another. One unit is the width of a strip.
+/// Broad strips over and under one another, each whole or of some strands. One unit is from one strip to the next.
 pub fn basket_weave(rng: &mut Rng) -> Pattern {
     let straw = if rng.chance(0.65) {
-        any(rng, ((0.5, 0.82), (0.04, 0.12), (50.0, 95.0)))
+        any(rng, ((0.55, 0.82), (0.04, 0.12), (50.0, 95.0)))
     } else {
-        any(rng, ((0.4, 0.85), (0.02, 0.17), (0.0, 360.0)))
+        any(rng, ((0.45, 0.85), (0.02, 0.17), (0.0, 360.0)))
     };
     let other = if rng.chance(0.35) { straw.near(rng, 0.16, 0.04, 30.0) } else { straw.near(rng, 0.04, 0.01, 6.0) };
     let (straw, other, gap) = (straw.rgb(), other.rgb(), Lch(0.17, 0.03, 60.0).rgb());
-    let (strands, width) = ([1.0, 1.0, 2.0, 3.0][rng.below(4)], rng.range(0.8, 0.92));
-    let (round, dip, fibre, seed) = (rng.range(0.2, 0.45), rng.range(0.3, 0.55), rng.range(0.05, 0.2), rng.seed());
+    let strands = [1.0, 1.0, 2.0, 3.0][rng.below(4)];
+    let width = if strands == 1.0 { rng.range(0.62, 0.76) } else { rng.range(0.84, 0.92) };
+    let (round, dip, fibre, seed) = (rng.range(0.2, 0.45), rng.range(0.2, 0.32), rng.range(0.05, 0.2), rng.seed());
     Box::new(move |at| {
         let (i, j) = (floor(at.x), floor(at.y));
         let (u, v) = (at.x - i as f32 - 0.5, at.y - j as f32 - 0.5);
-        let lies = (i + j).rem_euclid(2) == 0;
-        let (along, across, lane, colour) = if lies { (u, v, j, straw) } else { (v, u, i, other) };
-        let strand = off(across * strands + if strands == 2.0 { 0.5 } else { 0.0 });
-        let inside = cover((0.5 * width - strand.abs()) / strands, at.px);
-        let height = 1.0 - round * 4.0 * strand * strand - dip * 4.0 * along * along;
-        let tone = 0.85 + 0.25 * unit(hash(lane, i32::from(lies), seed));
-        let (x, y) = if lies { (at.x * 2.0, at.y * 14.0) } else { (at.x * 14.0, at.y * 2.0) };
-        let grain = 1.0 + fibre * fade(0.1, at.px) * noise(x, y, seed);
-        gap.mix(colour * (tone * grain * (0.35 + 0.75 * height.max(0.0))), inside)
+        let first_above = (i + j).rem_euclid(2) == 0;
+        // The strips that cross here: the lower one, then the upper one.
+        let mut colour = gap;
+        for above in [false, true] {
+            let lies = first_above == above;
+            let (along, across, lane, dye) = if lies { (u, v, j, straw) } else { (v, u, i, other) };
+            let strand = off(across * strands + if strands == 2.0 { 0.5 } else { 0.0 });
+            let inside = cover((0.5 * width - strand.abs()) / strands, at.px);
+            if inside == 0.0 {
+                continue;
+            }
+            let height = sine(0.5 * along + 0.25) * if above { dip } else { -2.0 * dip };
+            let tone = 0.9 + 0.2 * unit(hash(lane, i32::from(lies), seed));
+            let (x, y) = if lies { (at.x * 2.0, at.y * 14.0) } else { (at.x * 14.0, at.y * 2.0) };
+            let grain = 1.0 + fibre * detail(x, y, seed, 0.1, at.px);
+            colour = colour.mix(dye * (tone * grain * (0.82 + height - round * 4.0 * strand * strand)), inside);
+        }
+        colour
     })
 }
 
@@ -139,9 +149,9 @@ pub fn knit(rng: &mut Rng) -> Pattern {
             _ => ((row / motif + column / motif).rem_euclid(2) + i32::from(row.rem_euclid(motif) == 0)).rem_euclid(yarns.len() as i32),
         };
         let leg = (1.0 - 3.6 * across * across) * (1.0 - smooth(0.75, 1.0, reach) * 0.7) * mix(0.45, 1.0, smooth(0.0, 0.22, reach));
-        let twist = noise(at.x * 5.0 + 9.0 * side.signum(), height * 7.0, seed) * fade(0.25, at.px);
-        let hair = cell(at.x * 3.0, at.y * 3.0, 1.0, seed).centre - 0.4;
+        let twist = detail(at.x * 5.0 + 9.0 * side.signum(), height * 7.0, seed, 0.25, at.px);
+        let hair = detail(at.x * 9.0, at.y * 9.0, seed, 0.2, at.px);
         yarns[yarn as usize]
-            * ((0.3 + 0.8 * leg.max(0.0)) * (1.0 + fuzz * twist + 0.1 * fuzz * hair + 0.04 * (unit2(hash(column, row, seed)) - 0.5)))
+            * ((0.3 + 0.8 * leg.max(0.0)) * (1.0 + fuzz * twist + 0.3 * fuzz * hair + 0.04 * (unit2(hash(column, row, seed)) - 0.5)))
     })
 }
