@@ -30,12 +30,12 @@ macro_rules! classes {
 classes! {
     Gingham "gingham" (3.5, 8.0), 180.0, 1.0, woven::gingham;
     Houndstooth "houndstooth" (3.0, 6.5), 180.0, 0.8, woven::houndstooth;
-    Tartan "tartan" (1.3, 3.0), 180.0, 1.0, woven::tartan;
-    Argyle "argyle" (1.8, 4.0), 20.0, 0.7, woven::argyle;
+    Tartan "tartan" (1.6, 3.2), 180.0, 1.0, woven::tartan;
+    Argyle "argyle" (2.2, 4.5), 20.0, 0.7, woven::argyle;
     BasketWeave "basket weave" (4.5, 10.0), 180.0, 0.6, woven::basket_weave;
     Knit "knit" (4.5, 9.0), 30.0, 0.8, woven::knit;
     PolkaDots "polka dots" (3.0, 7.0), 180.0, 0.6, printed::polka_dots;
-    Stripes "stripes" (1.8, 5.0), 180.0, 0.3, printed::stripes;
+    Stripes "stripes" (2.2, 5.0), 180.0, 0.3, printed::stripes;
     Chevron "chevron" (2.5, 5.5), 180.0, 0.5, printed::chevron;
     TumblingBlocks "tumbling blocks" (2.5, 6.0), 180.0, 0.5, printed::tumbling_blocks;
     Brick "brick" (5.0, 11.0), 15.0, 0.25, tiled::brick;
@@ -43,12 +43,12 @@ classes! {
     Honeycomb "honeycomb" (3.5, 8.0), 180.0, 0.6, tiled::honeycomb;
     Mosaic "mosaic" (8.0, 14.0), 180.0, 1.0, tiled::mosaic;
     Cobblestone "cobblestone" (4.0, 8.0), 180.0, 0.4, stone::cobblestone;
-    Marble "marble" (1.0, 2.2), 180.0, 1.0, stone::marble;
+    Marble "marble" (1.3, 2.6), 180.0, 1.0, stone::marble;
     Terrazzo "terrazzo" (3.0, 6.0), 180.0, 0.3, stone::terrazzo;
     CrackedEarth "cracked earth" (2.5, 5.5), 180.0, 0.8, stone::cracked_earth;
     WoodGrain "wood grain" (2.0, 4.5), 180.0, 0.8, organic::wood_grain;
     Leopard "leopard" (4.0, 8.0), 180.0, 1.0, organic::leopard;
-    Zebra "zebra" (3.5, 7.0), 180.0, 1.0, organic::zebra;
+    Zebra "zebra" (5.0, 9.0), 180.0, 1.0, organic::zebra;
     Camouflage "camouflage" (2.4, 5.0), 180.0, 0.5, organic::camouflage;
     FishScales "fish scales" (3.5, 8.0), 180.0, 0.8, organic::fish_scales;
     Bubbles "bubbles" (1.8, 4.0), 20.0, 0.1, fluid::bubbles;

@@ -88,7 +88,7 @@ pub fn water_caustics(rng: &mut Rng) -> Pattern {
     let water = any(rng, ((0.42, 0.68), (0.07, 0.13), (hue, hue + 10.0)));
     let deep = Lch(water.0 - rng.range(0.08, 0.16), water.1, water.2 + 12.0).rgb();
     let light = Lch(rng.range(0.92, 0.98), 0.04, hue).rgb();
-    let (water, seed, bend, sharp) = (water.rgb(), rng.seed(), rng.range(0.2, 0.36), rng.range(0.16, 0.3));
+    let (water, seed, bend, sharp) = (water.rgb(), rng.seed(), rng.range(0.2, 0.36), rng.range(0.14, 0.24));
     let net = move |at: At, seed: u32, width: f32| {
         let (wx, wy) = (noise(at.x * 1.1, at.y * 1.1, seed ^ 8), noise(at.x * 1.1, at.y * 1.1, seed ^ 9));
         let mesh = cell(at.x + bend * wx, at.y + bend * wy, 0.9, seed);

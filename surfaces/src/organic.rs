@@ -99,7 +99,7 @@ pub fn zebra(rng: &mut Rng) -> Pattern {
 }
 
 /// In squares of how many stripes there is a stripe that begins and ends.
-const FORKS: f32 = 3.6;
+const FORKS: f32 = 3.2;
 
 /// Blotches of four muted colours over one another. One unit is about a large blotch.
 pub fn camouflage(rng: &mut Rng) -> Pattern {

@@ -94,6 +94,7 @@ fn encode(linear: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
     use proptest::prelude::*;
 
     proptest! {

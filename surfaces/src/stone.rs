@@ -13,14 +13,14 @@ pub fn cobblestone(rng: &mut Rng) -> Pattern {
         _ => any(rng, ((0.42, 0.6), (0.02, 0.06), (20.0, 50.0))),
     };
     let stones: Vec<Rgb> = (0..8).map(|_| stone.near(rng, 0.09, 0.015, 30.0).rgb()).collect();
-    let joint = if rng.chance(0.25) { Lch(0.3, 0.06, 130.0) } else { Lch(rng.range(0.14, 0.27), 0.02, 70.0) }.rgb();
-    let (jitter, gap, seed) = (rng.range(0.35, 0.65), rng.range(0.035, 0.07), rng.seed());
+    let joint = if rng.chance(0.25) { Lch(0.3, 0.06, 130.0) } else { Lch(rng.range(0.16, 0.34), 0.02, 70.0) }.rgb();
+    let (jitter, gap, seed) = (rng.range(0.35, 0.65), rng.range(0.03, 0.055), rng.seed());
     let (lit, relief, rough) = (Turn::new(rng.range(0.0, std::f32::consts::TAU)), rng.range(0.35, 0.7), rng.range(0.06, 0.16));
     Box::new(move |at| {
         let bend = 0.1 * noise(at.x * 1.7, at.y * 1.7, seed ^ 3);
         let home = cell(at.x + bend, at.y + bend, jitter, seed);
         // Corners are rounded off: a point far from its stone's centre counts as nearer to the edge.
-        let edge = home.border - 0.6 * (home.centre - 0.38).max(0.0);
+        let edge = home.border - 0.42 * (home.centre - 0.4).max(0.0);
         let flank = smooth(0.4, 0.02, edge);
         let (side, _) = lit.apply(home.dx, home.dy);
         let shade = 1.12 + relief * flank * side / home.centre.max(0.2) - 0.4 * flank * flank;
@@ -48,7 +48,8 @@ pub fn marble(rng: &mut Rng) -> Pattern {
             let (value, du, dv) = noise_and_slope(x * scale, y * scale, seed);
             let slope = (du * du + dv * dv).sqrt();
             let distance = value.abs() / (scale * slope.max(0.4));
-            (smooth(width + at.px, 0.3 * width, distance), smooth(9.0 * width, 0.0, distance))
+            let seen = 1.3 * width / (1.3 * width + at.px); // a vein finer than a pixel is fainter for it
+            (seen * smooth(width + at.px, 0.3 * width, distance), smooth(9.0 * width, 0.0, distance))
         };
         let strength = smooth(-0.6, 0.4, wx);
         let (broad, halo) = line(x, y, 1.0, seed ^ 2, thick * (0.5 + strength));
