@@ -32,10 +32,10 @@ classes! {
     Houndstooth "houndstooth" (3.0, 6.5), 180.0, 0.8, woven::houndstooth;
     Tartan "tartan" (1.6, 3.2), 180.0, 1.0, woven::tartan;
     Argyle "argyle" (2.2, 4.5), 20.0, 0.7, woven::argyle;
-    BasketWeave "basket weave" (4.5, 10.0), 180.0, 0.6, woven::basket_weave;
+    BasketWeave "basket weave" (4.0, 8.5), 180.0, 0.6, woven::basket_weave;
     Knit "knit" (4.5, 9.0), 30.0, 0.8, woven::knit;
     PolkaDots "polka dots" (3.0, 7.0), 180.0, 0.6, printed::polka_dots;
-    Stripes "stripes" (2.2, 5.0), 180.0, 0.3, printed::stripes;
+    Stripes "stripes" (2.6, 5.5), 180.0, 0.3, printed::stripes;
     Chevron "chevron" (2.5, 5.5), 180.0, 0.5, printed::chevron;
     TumblingBlocks "tumbling blocks" (2.5, 6.0), 180.0, 0.5, printed::tumbling_blocks;
     Brick "brick" (5.0, 11.0), 15.0, 0.25, tiled::brick;

@@ -2,7 +2,7 @@
 
 use crate::noise::{cell, floor, fractal, hash, mix, noise, sine, smooth, unit, unit2};
 use crate::palette::{Lch, any};
-use crate::pattern::{At, Pattern, Rgb, Turn, cover};
+use crate::pattern::{Pattern, Rgb, Turn, cover};
 use crate::rng::Rng;
 
 /// Clear spheres of many sizes, bright at the rim, each with a glint. One unit is about a large bubble.
@@ -74,8 +74,8 @@ pub fn clouds(rng: &mut Rng) -> Pattern {
     Box::new(move |at| {
         let (x, y) = (at.x, at.y * flat);
         let density = fractal(x, y, seed, 5, rough);
-        let above = fractal(x - 0.08, y - 0.16, seed, 3, rough);
         let cloud = smooth(limit, limit + soft, density);
+        let above = if cloud > 0.0 { fractal(x - 0.08, y - 0.16, seed, 3, rough) } else { 0.0 };
         let lit = (0.62 + 0.9 * (density - above) - 0.22 * (density - limit)).clamp(0.0, 1.0);
         let ground = sky.mix(low, (0.5 + 0.5 * sine(0.12 * at.y)).clamp(0.0, 1.0));
         ground.mix(shade.mix(bright, lit), cloud)
@@ -89,18 +89,20 @@ pub fn water_caustics(rng: &mut Rng) -> Pattern {
     let deep = Lch(water.0 - rng.range(0.08, 0.16), water.1, water.2 + 12.0).rgb();
     let light = Lch(rng.range(0.92, 0.98), 0.04, hue).rgb();
     let (water, seed, bend, sharp) = (water.rgb(), rng.seed(), rng.range(0.2, 0.36), rng.range(0.14, 0.24));
-    let net = move |at: At, seed: u32, width: f32| {
-        let (wx, wy) = (noise(at.x * 1.1, at.y * 1.1, seed ^ 8), noise(at.x * 1.1, at.y * 1.1, seed ^ 9));
-        let mesh = cell(at.x + bend * wx, at.y + bend * wy, 0.9, seed);
-        // Bright lines with a glow that fades into the mesh; knots where three meet are brighter.
+    // Bright lines with a glow that fades into the mesh; knots where three meet are brighter.
+    let net = |x: f32, y: f32, seed: u32, width: f32| {
+        let mesh = cell(x, y, 0.9, seed);
         let line = (1.0 - mesh.border / width).max(0.0);
         line * line * (0.7 + 0.5 * mesh.centre)
     };
     Box::new(move |at| {
-        let near = net(at, seed, sharp);
-        let far = net(At { x: at.x * 1.45 + 3.7, y: at.y * 1.45 - 1.2, px: at.px }, seed ^ 0x77, sharp * 1.3);
-        let swell = mix(0.75, 1.1, 0.5 + 0.5 * noise(at.x * 0.6, at.y * 0.6, seed ^ 5));
-        let ground = deep.mix(water, 0.5 + 0.5 * noise(at.x * 0.8, at.y * 0.8, seed ^ 6));
+        let (wx, wy) = (noise(at.x * 1.1, at.y * 1.1, seed ^ 8), noise(at.x * 1.1, at.y * 1.1, seed ^ 9));
+        let (x, y) = (at.x + bend * wx, at.y + bend * wy);
+        let near = net(x, y, seed, sharp);
+        let far = net(x * 1.2 - y * 0.8 + 3.7, x * 0.8 + y * 1.2 - 1.2, seed ^ 0x77, sharp * 1.3);
+        let swell = noise(at.x * 0.6, at.y * 0.6, seed ^ 5);
+        let ground = deep.mix(water, 0.5 + 0.25 * (swell + wx));
+        let swell = mix(0.75, 1.1, 0.5 + 0.5 * swell);
         ground.mix(light, ((near + 0.45 * far) * swell).clamp(0.0, 1.0))
     })
 }

@@ -151,30 +151,27 @@ pub struct Cell {
 pub fn cell(x: f32, y: f32, jitter: f32, seed: u32) -> Cell {
     let (i, j) = (floor(x), floor(y));
     let (u, v) = (x - i as f32, y - j as f32);
-    let columns = [-1, 0, 1].map(|di| column(i.wrapping_add(di)));
-    let (mut first, mut second) = ((f32::MAX, 0.0, 0.0, 0), (f32::MAX, 0.0, 0.0, 0));
-    for dj in -1..=1 {
-        for di in -1..=1 {
-            let h = stir(columns[(di + 1) as usize] ^ row(j.wrapping_add(dj)) ^ seed);
-            let cx = di as f32 + 0.5 + jitter * ((h & 0xFFFF) as i32 as f32 / 65536.0 - 0.5) - u;
-            let cy = dj as f32 + 0.5 + jitter * ((h >> 16) as i32 as f32 / 65536.0 - 0.5) - v;
-            let square = cx * cx + cy * cy;
-            if square < first.0 {
-                second = first;
-                first = (square, cx, cy, h);
-            } else if square < second.0 {
-                second = (square, cx, cy, h);
-            }
-        }
+    let (columns, rows) = ([-1, 0, 1].map(|di| column(i.wrapping_add(di))), [-1, 0, 1].map(|dj| row(j.wrapping_add(dj)) ^ seed));
+    let (mut ids, mut ways, mut first, mut second) = ([0; 9], [(0.0, 0.0); 9], u32::MAX, u32::MAX);
+    for place in 0..9 {
+        let h = stir(columns[place % 3] ^ rows[place / 3]);
+        let cx = (place % 3) as f32 - 0.5 + jitter * ((h & 0xFFFF) as i32 as f32 / 65536.0 - 0.5) - u;
+        let cy = (place / 3) as f32 - 0.5 + jitter * ((h >> 16) as i32 as f32 / 65536.0 - 0.5) - v;
+        (ids[place], ways[place]) = (h, (cx, cy));
+        // Floats above 0 are in order when they are read as integers. The lowest bits carry the place: the two least are found without a branch.
+        let key = (cx * cx + cy * cy).to_bits() & !15 | place as u32;
+        second = second.min(first.max(key));
+        first = first.min(key);
     }
-    let (ax, ay) = (second.1 - first.1, second.2 - first.2);
-    let apart = (ax * ax + ay * ay).sqrt().max(1e-6);
+    let id = ids[(first & 15) as usize];
+    let ((ax, ay), (bx, by)) = (ways[(first & 15) as usize], ways[(second & 15) as usize]);
+    let (near, next, apart) = (ax * ax + ay * ay, bx * bx + by * by, ((bx - ax) * (bx - ax) + (by - ay) * (by - ay)).sqrt().max(1e-6));
     Cell {
-        id: first.3.wrapping_mul(0x85EB_CA6B) ^ (first.3 >> 13),
-        dx: -first.1,
-        dy: -first.2,
-        centre: first.0.sqrt(),
-        border: (second.0 - first.0) / (2.0 * apart),
+        id: id.wrapping_mul(0x85EB_CA6B) ^ (id >> 13),
+        dx: -ax,
+        dy: -ay,
+        centre: near.sqrt(),
+        border: (next - near).max(0.0) / (2.0 * apart),
     }
 }
 

@@ -131,14 +131,20 @@ pub fn camouflage(rng: &mut Rng) -> Pattern {
     let (seed, ragged, long) = (rng.seed(), rng.range(0.35, 0.6), rng.range(0.6, 1.0));
     let limits = [rng.range(-0.05, 0.12), rng.range(0.1, 0.25), rng.range(0.28, 0.42)];
     Box::new(move |at| {
-        let mut colour = colours[0];
-        for (layer, &limit) in limits.iter().enumerate() {
+        // From the uppermost layer down, as long as something below is seen.
+        let (mut colour, mut left) = (Rgb::default(), 1.0);
+        for (layer, &limit) in limits.iter().enumerate().rev() {
             let own = seed.wrapping_add(977 * layer as u32);
             let scale = 1.0 + 0.25 * layer as f32;
             let blotch = fractal(at.x * scale * long + 7.0 * layer as f32, at.y * scale, own, 3, ragged);
-            colour = colour.mix(colours[layer + 1], cover((blotch - limit) * 0.45, at.px * scale));
+            let inside = left * cover((blotch - limit) * 0.45, at.px * scale);
+            colour = colour + colours[layer + 1] * inside;
+            left -= inside;
+            if left <= 0.0 {
+                return colour;
+            }
         }
-        colour
+        colour + colours[0] * left
     })
 }
 

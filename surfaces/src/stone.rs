@@ -41,7 +41,7 @@ pub fn marble(rng: &mut Rng) -> Pattern {
     let (ground, vein, cloud, seed) = (ground.rgb(), vein.rgb(), cloud.rgb(), rng.seed());
     let (thick, thin, swirl, along) = (rng.range(0.02, 0.04), rng.range(0.01, 0.018), rng.range(0.12, 0.22), rng.range(0.5, 0.9));
     Box::new(move |at| {
-        let (wx, wy) = (fractal(at.x * 1.6, at.y * 1.6, seed, 4, 0.55), fractal(at.x * 1.6, at.y * 1.6, seed ^ 1, 3, 0.55));
+        let (wx, wy) = (fractal(at.x * 1.6, at.y * 1.6, seed, 3, 0.55), fractal(at.x * 1.6, at.y * 1.6, seed ^ 1, 3, 0.55));
         let (x, y) = (1.2 * at.x + swirl * wx, 1.2 * along * at.y + swirl * wy);
         // A vein is where a noise passes 0; its slope makes the value there a distance. Where the noise is flat there is none.
         let line = |x: f32, y: f32, scale: f32, seed: u32, width: f32| {
@@ -124,10 +124,12 @@ pub fn cracked_earth(rng: &mut Rng) -> Pattern {
         let (wx, wy) = (fractal(at.x * 2.0, at.y * 2.0, seed, 2, 0.5), fractal(at.x * 2.0, at.y * 2.0, seed ^ 1, 2, 0.5));
         let (x, y) = (at.x + ragged * wx, at.y + ragged * wy);
         let plate = cell(x, y, 0.95, seed ^ 2);
-        let part = cell(x * 2.1, y * 2.1, 0.95, plate.id);
         let width = wide * (1.0 + 0.5 * wx);
         let deep = cover(width - plate.border, at.px);
-        let shallow = 0.8 * cover(fine - part.border / 2.1, at.px) * smooth(-0.4, 0.3, wy + unit(plate.id) - 0.5);
+        let mut shallow = 0.8 * smooth(-0.4, 0.3, wy + unit(plate.id) - 0.5);
+        if shallow > 0.0 {
+            shallow *= cover(fine - cell(x * 2.1, y * 2.1, 0.95, plate.id).border / 2.1, at.px);
+        }
         let lip = curl * smooth(0.16, 0.0, plate.border - width);
         let grain = dust * (wy + detail(at.x * 14.0, at.y * 14.0, seed ^ 4, 0.1, at.px));
         (plates[(plate.id & 7) as usize] * (1.0 + lip + grain)).mix(crack, deep.max(shallow))

@@ -1,5 +1,7 @@
 //! The stream that a trainer reads, and the program that writes it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::num::NonZeroUsize;
 use std::process::Command;
 
