@@ -211,11 +211,13 @@ impl fmt::Display for Inspection {
         writeln!(f, "preprocess  {} {text}", self.preprocess_digest)?;
         writeln!(f, "parameters  {}", short(self.parameters))?;
         if self.quantized > 0 {
-            writeln!(
-                f,
-                "quantised   {} of them: run it with --precision int8 where the processor has that",
-                short(self.quantized).trim_end()
-            )?;
+            // Where activations are not rounded, bytes are only how the weights are kept.
+            let how = if self.layers.contains_key("QuantizeLinear") {
+                "run it with --precision int8 where the processor has that"
+            } else {
+                "they are stored in bytes, and computed with in floats"
+            };
+            writeln!(f, "quantised   {} of them: {how}", short(self.quantized).trim_end())?;
         }
         writeln!(f, "work        {}FLOP an image", short(self.flops))?;
         let layers: Vec<String> = self.layers.iter().map(|(kind, n)| format!("{n} {}", kind.escape_debug())).collect();

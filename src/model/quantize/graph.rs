@@ -8,6 +8,7 @@ use tract_onnx::prelude::{DatumType, Tensor};
 use super::super::compile;
 use super::super::heads::constants;
 use super::super::onnx::{Source, floats, tensor};
+use super::super::weights;
 use crate::{Error, Result};
 
 /// Who makes and who reads each tensor, by index of the node.
@@ -75,6 +76,8 @@ pub(super) fn normalise(source: &mut Source, crop: usize) -> Result<()> {
             source.path.display()
         )));
     }
+    // Of weights that are only stored in bytes, the floats that they stand for are quantised.
+    weights::written_out(source.graph_mut());
     if source.graph().node.iter().any(|n| n.op_type == "DequantizeLinear" || n.op_type.starts_with("QLinear")) {
         return Err(Error::config(format_args!("{}: it is quantised already; give the model in 32-bit floats", source.path.display())));
     }

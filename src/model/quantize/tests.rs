@@ -5,10 +5,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tract_onnx::pb::{GraphProto, tensor_proto::DataType};
+use tract_onnx::pb::{GraphProto, NodeProto, tensor_proto::DataType};
 
 use super::super::builder::{Attribute, Builder, Size};
-use super::super::onnx::floats;
+use super::super::onnx::{floats, tensor};
 use super::super::random::SplitMix;
 use super::super::resnet::{filters, ints};
 use super::super::{Tensor, load_to_compare};
@@ -215,6 +215,41 @@ fn the_same_pictures_give_the_same_bytes() {
         std::fs::read(out.join("model.onnx")).unwrap()
     };
     assert_eq!(bytes("one"), bytes("two"));
+}
+
+/// A model that keeps its weights in bytes, and activations in floats.
+#[test]
+fn of_weights_that_are_only_stored_in_bytes_the_floats_are_quantised() {
+    let folder = network(1.0);
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    let mut source = Source::read(&model.join("model.onnx"), &model).unwrap();
+    let graph = source.graph_mut();
+    let mut made = Vec::new();
+    for weight in graph.initializer.iter_mut().filter(|t| t.name.ends_with("weight")) {
+        let name = weight.name.clone();
+        let values = floats(weight).unwrap();
+        let scale = values.iter().fold(0f32, |m, v| m.max(v.abs())) / 127.0;
+        let whole = values.iter().map(|v| (v / scale).round() as i8 as u8).collect();
+        let dims: Vec<usize> = weight.dims.iter().map(|&d| d as usize).collect();
+        *weight = tensor(&format!("{name}.bytes"), &dims, DataType::Int8, whole);
+        made.push((name, scale));
+    }
+    for (name, scale) in made {
+        graph.initializer.push(tensor(&format!("{name}.scale"), &[], DataType::Float, scale.to_le_bytes().to_vec()));
+        graph.initializer.push(tensor(&format!("{name}.zero"), &[], DataType::Int8, vec![0]));
+        let node = NodeProto {
+            op_type: "DequantizeLinear".into(),
+            input: ["bytes", "scale", "zero"].map(|part| format!("{name}.{part}")).into(),
+            output: vec![name],
+            ..Default::default()
+        };
+        graph.node.insert(0, node);
+    }
+    std::fs::write(model.join("model.onnx"), prost::Message::encode_to_vec(&source.proto)).unwrap();
+    let done = quantize(&model, &out, (&picture, &share()), &Bar::default(), false).unwrap();
+    assert_eq!((done.layers, done.float.len()), (4, 0));
+    let again = quantize(&out, &folder.path().join("twice"), (&picture, &share()), &Bar::default(), false);
+    assert!(again.unwrap_err().to_string().contains("quantised already"));
 }
 
 fn layer(kind: &str, values: Vec<f32>, dims: Vec<usize>, groups: usize, bias: Option<Vec<f32>>) -> Layer {
