@@ -2,7 +2,7 @@
 """Trains the bundled ResNet-50 on drawn pictures of surfaces, and writes it as a model folder.
 
     cargo build --release -p lakelens-surfaces
-    python surfaces/train/train.py OUT                      the real run: hours on two cores
+    python surfaces/train/train.py OUT                      the real run: less than an hour on two cores that are idle
     python surfaces/train/train.py OUT --smoke              4 classes in 3 minutes, to see that everything works
     python surfaces/train/train.py OUT --export             writes the folder again from the last checkpoint in OUT
 
@@ -33,7 +33,7 @@ import export
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Side of the pictures, how many of them, and how many in a batch. Labels are learnt on small ones; the last ones are nearly as large as those it will see.
-PLAN = "64x128000/64,96x96000/64,128x48000/48,192x12000/32"
+PLAN = "64x72000/64,96x64000/64,128x40000/64,192x10000/32"
 SMOKE = "64x6400/32,96x1600/32"
 
 
