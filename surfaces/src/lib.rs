@@ -5,6 +5,7 @@
 //! shrunk looks like one drawn at 224.
 
 mod augment;
+mod bundled;
 mod class;
 mod finish;
 mod fluid;
@@ -24,6 +25,7 @@ mod woven;
 use image::{ImageError, RgbImage};
 
 pub use augment::draw_augmented;
+pub use bundled::MODEL;
 pub use class::Class;
 pub use finish::{Finish, blur, decode, jpeg, noisy};
 pub use rng::Rng;

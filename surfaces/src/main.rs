@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use image::RgbImage;
 use image::imageops::replace;
 use lakelens_surfaces::stream::{self, Stream};
-use lakelens_surfaces::{Class, Rng, draw, draw_augmented, draw_jpeg, photograph_size};
+use lakelens_surfaces::{Class, Rng, blur, decode, draw, draw_augmented, draw_jpeg, jpeg, noisy, photograph_size};
 
 /// Draws pictures of surfaces: what Lakelens's bundled network is trained on.
 #[derive(Parser)]
@@ -34,6 +34,9 @@ enum Command {
         /// WIDTHxHEIGHT [default: sizes as photographs have them, 320 to 640 pixels a side]
         #[arg(long, value_parser = size)]
         size: Option<(u32, u32)>,
+        /// Makes them harder to tell apart, in this order: a Gaussian blur of 3 pixels at 224, Gaussian noise of 25 of 255, JPEG of quality 20
+        #[arg(long, value_enum, value_delimiter = ',')]
+        harden: Vec<Hardening>,
         #[command(flatten)]
         classes: Classes,
     },
@@ -75,6 +78,26 @@ enum Command {
     },
     /// Prints the labels in order
     Labels,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Hardening {
+    Blur,
+    Noise,
+    Jpeg,
+}
+
+/// A finished picture, hardened, as a JPEG file. Where JPEG is not what hardens it, its quality is so high that it takes no part.
+fn harden(bytes: &[u8], how: &[Hardening], seed: u64) -> Result<Vec<u8>, image::ImageError> {
+    let mut picture = decode(bytes)?;
+    if how.contains(&Hardening::Blur) {
+        let short = picture.width().min(picture.height());
+        picture = blur(&picture, 3.0 * short as f32 / 224.0);
+    }
+    if how.contains(&Hardening::Noise) {
+        picture = noisy(&picture, 25.0, seed);
+    }
+    jpeg(&picture, if how.contains(&Hardening::Jpeg) { 20 } else { 98 })
 }
 
 #[derive(clap::Args)]
@@ -124,7 +147,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
-        Command::Write { out, per_class, seed, size, classes } => {
+        Command::Write { out, per_class, seed, size, harden: how, classes } => {
             for class in classes.list() {
                 let folder = out.join(class.label());
                 std::fs::create_dir_all(&folder).map_err(|error| format!("cannot make the folder {}: {error}", folder.display()))?;
@@ -132,7 +155,10 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
                     let mut rng = Rng::new(&[seed, number, class.index() as u64]);
                     let (width, height) = size.unwrap_or_else(|| photograph_size(&mut rng));
                     let path = folder.join(format!("{number}.jpg"));
-                    let bytes = draw_jpeg(class, rng.bits(), width, height)?;
+                    let mut bytes = draw_jpeg(class, rng.bits(), width, height)?;
+                    if !how.is_empty() {
+                        bytes = harden(&bytes, &how, rng.bits())?;
+                    }
                     std::fs::write(&path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
                 }
             }

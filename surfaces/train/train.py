@@ -3,6 +3,8 @@
 
     cargo build --release -p lakelens-surfaces
     python surfaces/train/train.py OUT                      the real run: less than an hour on two cores that are idle
+    python surfaces/train/train.py OUT2 --from OUT/checkpoint.pt --start 186000 --rate 0.03 --plan 192x9600/32
+                                                            and then, on pictures nearly as large as those that it will see
     python surfaces/train/train.py OUT --smoke              4 classes in 3 minutes, to see that everything works
     python surfaces/train/train.py OUT --export             writes the folder again from the last checkpoint in OUT
 
@@ -32,8 +34,8 @@ import export
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Side of the pictures, how many of them, and how many in a batch. Labels are learnt on small ones; the last ones are nearly as large as those it will see.
-PLAN = "64x72000/64,96x64000/64,128x40000/64,192x10000/32"
+# Side of the pictures, how many of them, and how many in a batch. Labels are learnt on small ones.
+PLAN = "64x72000/64,96x64000/64,128x40000/64"
 SMOKE = "64x6400/32,96x1600/32"
 
 
@@ -118,6 +120,8 @@ def main():
     parser.add_argument("--threads", type=int, default=0, help="0 for all cores")
     parser.add_argument("--f32", dest="bf16", action="store_false", help="no bf16, on a processor without its instructions")
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--from", dest="begin", type=pathlib.Path, metavar="CHECKPOINT", help="go on from these weights, with a plan and a rate of its own")
+    parser.add_argument("--start", type=int, default=0, help="number of the first picture: with --from, that of those which were seen already")
     parser.add_argument("--export", action="store_true", help="train nothing")
     args = parser.parse_args()
     if args.smoke:
@@ -146,9 +150,11 @@ def main():
     net = optimizer = None
     say(plan=args.plan, seed=args.seed, rate=args.rate, decay=args.decay, smoothing=args.smoothing, bf16=args.bf16, torch=torch.__version__)
     for side, count, batch in stages:
-        stream = Stream(args, side, count, seen, args.seed, True, batch)
+        stream = Stream(args, side, count, args.start + seen, args.seed, True, batch)
         if net is None:
             net = build(len(stream.labels)).train()
+            if args.begin:
+                net.load_state_dict(torch.load(args.begin, weights_only=True)["net"])
             bare = [p for p in net.parameters() if p.ndim == 1]
             rest = [p for p in net.parameters() if p.ndim > 1]
             # Normalisations and biases are not pulled to zero.
