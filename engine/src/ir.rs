@@ -139,6 +139,8 @@ pub enum Kind {
     Pad([usize; 4]),
     /// `x` rounded to what a byte can stand for.
     Quantize(Quantized),
+    /// A pointwise convolution and its activation, and the depthwise convolution that alone reads it: made by the plan, which runs them together.
+    Banded(Box<(ConvLayer, Activation, ConvLayer)>),
 }
 
 /// A convolution and its constants.
@@ -183,6 +185,7 @@ impl Kind {
             Kind::Shuffle(_) => "shuffle",
             Kind::Pad(_) => "pad",
             Kind::Quantize(_) => "quantize",
+            Kind::Banded(_) => "conv and depthwise",
         }
     }
 }
@@ -244,6 +247,7 @@ impl Graph {
     pub fn flops(layer: &Layer) -> u64 {
         match &layer.kind {
             Kind::Conv(conv) => conv.shape.flops(),
+            Kind::Banded(two) => two.0.shape.flops() + two.2.shape.flops(),
             _ => 0,
         }
     }

@@ -78,10 +78,14 @@ impl Depthwise {
 
     /// Computes; the caller has checked that the tensors are as long as their shapes and pitches say.
     pub(super) fn run<I: Slides<O>, O: Number>(&self, activation: Activation, args: ConvArgs<'_, I, O>) {
-        let shape = &self.shape;
+        self.run_as(&self.shape, activation, args);
+    }
+
+    /// As [`Depthwise::run`], on maps of another height and padding.
+    pub(super) fn run_as<I: Slides<O>, O: Number>(&self, shape: &ConvShape, activation: Activation, args: ConvArgs<'_, I, O>) {
         let [oh, ow] = shape.output();
         if strips::fits(shape) {
-            return self.strips(activation, args);
+            return self.strips(shape, activation, args);
         }
         for line in 0..args.images * oh {
             let (image, y) = (line / oh, line % oh);
@@ -107,8 +111,7 @@ impl Depthwise {
         }
     }
 
-    fn strips<I: Slides<O>, O: Number>(&self, activation: Activation, args: ConvArgs<'_, I, O>) {
-        let shape = &self.shape;
+    fn strips<I: Slides<O>, O: Number>(&self, shape: &ConvShape, activation: Activation, args: ConvArgs<'_, I, O>) {
         let [of_input, of_output] = [shape.input, shape.output()].map(|[h, w]| h * w);
         for image in 0..args.images {
             let plane = Plane {

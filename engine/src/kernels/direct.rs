@@ -163,7 +163,8 @@ impl<I: Packs> Direct<I> {
         }
     }
 
-    fn rows<O: Packs>(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_, I, O>)
+    /// As [`Direct::run`], on maps of another height (with their padding, where they are copied).
+    pub(super) fn rows<O: Packs>(&self, shape: ConvShape, activation: Activation, args: &mut ConvArgs<'_, I, O>)
     where
         I: Multiplies<O> + Multiplies<f32>,
         f32: Applies<O>,

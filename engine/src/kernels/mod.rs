@@ -4,6 +4,7 @@
 mod activation;
 pub mod affinity;
 mod algorithm;
+mod banded;
 mod conv;
 mod conv_bf16;
 mod conv_int8;
@@ -30,6 +31,7 @@ mod tile;
 mod winograd;
 
 pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
+pub use banded::{Banded, Part, bands};
 pub use conv::{Conv, ConvArgs};
 pub use conv_bf16::ConvBf16;
 pub(crate) use conv_int8::nearest;

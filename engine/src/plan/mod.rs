@@ -2,12 +2,13 @@
 //! images, so that one plan serves every batch.
 
 mod arena;
+mod bands;
 mod placement;
 mod run;
 mod steps;
 
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, ValueId, Window};
-use crate::kernels::{Activation, Conv, ConvBf16, ConvInt8, Isa, PoolShape, Pooling, Stepped};
+use crate::kernels::{Activation, Banded, Bf16, Conv, ConvBf16, ConvInt8, Isa, Part, PoolShape, Pooling, Stepped};
 
 pub use run::Buffers;
 
@@ -67,6 +68,37 @@ impl Convolution {
     }
 }
 
+/// Two convolutions that run together, by the type of their maps.
+#[derive(Debug)]
+pub(crate) enum Pair {
+    F32(Banded<f32>),
+    Bf16(Banded<Bf16>),
+}
+
+impl Pair {
+    fn new(two: &(ConvLayer, Activation, ConvLayer), activation: Activation, dtype: Dtype) -> Self {
+        fn part(conv: &ConvLayer, activation: Activation) -> Part<'_> {
+            Part { shape: conv.shape, weights: &conv.weights, bias: &conv.bias, activation }
+        }
+        let (first, second) = (part(&two.0, two.1), part(&two.2, activation));
+        if dtype == Dtype::Bf16 { Self::Bf16(Banded::new(&first, &second)) } else { Self::F32(Banded::new(&first, &second)) }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        match self {
+            Self::F32(pair) => pair.weight_bytes(),
+            Self::Bf16(pair) => pair.weight_bytes(),
+        }
+    }
+
+    fn scratch(&self) -> usize {
+        match self {
+            Self::F32(pair) => pair.scratch(),
+            Self::Bf16(pair) => pair.scratch(),
+        }
+    }
+}
+
 /// One thing to do.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -74,6 +106,8 @@ pub(crate) enum Step {
     Import { input: usize, to: View },
     /// A convolution.
     Conv { conv: Box<Convolution>, x: View, residual: Option<View>, to: View },
+    /// A convolution and the depthwise one behind it, together.
+    Banded { pair: Box<Pair>, x: View, to: View },
     /// The largest or the average of a window.
     Pool { shape: PoolShape, x: View, to: View, activation: Activation },
     /// Sum of a window.
@@ -146,6 +180,7 @@ pub struct Plan {
 impl Plan {
     /// Lays out `graph` and packs its weights.
     pub fn new(mut graph: Graph) -> Self {
+        bands::join(&mut graph);
         let placement = placement::place(&graph);
         let lifetimes = arena::lifetimes(&graph, &placement);
         let (offsets, arena) = arena::offsets(&graph, &placement, &lifetimes);
@@ -192,6 +227,11 @@ impl Plan {
                     let conv = Box::new(Convolution::new(c, activation, x.dtype, residual.map(|r| r.dtype), to.dtype, isa));
                     plan.weight_bytes += conv.weight_bytes();
                     Step::Conv { conv, x, residual, to }
+                }
+                Kind::Banded(two) => {
+                    let pair = Box::new(Pair::new(two, activation, x.dtype));
+                    plan.weight_bytes += pair.weight_bytes();
+                    Step::Banded { pair, x, to }
                 }
                 Kind::MaxPool(window) => Step::Pool { shape: pool_shape(window, x.shape, Pooling::Max), x, to, activation },
                 Kind::AvgPool(window, Divisor::One) => Step::SumPool { window: *window, x, to, activation },
