@@ -9,6 +9,7 @@ pub mod flow;
 pub mod config;
 pub mod kafka;
 pub mod store;
+mod parts;
 mod temporary;
 pub mod listing;
 pub mod source;

@@ -106,7 +106,7 @@ fn table(records: &Path) -> Result<String> {
     let text = std::fs::read_to_string(records).context(format_args!("cannot read {}", records.display()))?;
     let mut table = format!("{:<24} {:>9}  {:<16} {:>6}  embedding\n", "picture", "pixels", "label", "score");
     let (mut right, mut all) = (0, 0);
-    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let record = json::parse_record(line.as_bytes()).map_err(Error::failed)?;
         let name = record.uri.rsplit('/').next().unwrap_or_default();
@@ -121,12 +121,11 @@ fn table(records: &Path) -> Result<String> {
         let head: Vec<String> = record.embedding.iter().flatten().take(3).map(|v| format!("{v:.2}")).collect();
         let pixels = format!("{}x{}", record.width, record.height);
         let mark = if is_right { "" } else { "  <- drawn as something else" };
-        let mut line = String::new();
-        let _ = writeln!(line, "{:<24} {pixels:>9}  {:<16} {score:>6.3}  [{}, ...]{mark}", escape(name), escape(label), head.join(", "));
-        lines.push((name.to_owned(), line));
+        let (name, label) = (escape(name), escape(label));
+        lines.push(format!("{name:<24} {pixels:>9}  {label:<16} {score:>6.3}  [{}, ...]{mark}\n", head.join(", ")));
     }
     lines.sort();
-    table.extend(lines.into_iter().map(|(_, line)| line));
+    table.extend(lines);
     let _ = writeln!(table, "\n{right} of {all} pictures are labelled as what they were drawn as\n");
     Ok(table)
 }

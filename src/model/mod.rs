@@ -13,7 +13,6 @@ mod labels;
 mod load;
 mod model_file;
 mod onnx;
-mod parts;
 mod quantize;
 mod random;
 mod resnet;
