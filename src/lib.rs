@@ -19,6 +19,7 @@ pub mod preprocess;
 pub mod sandbox;
 pub mod model;
 pub mod format;
+pub mod records;
 pub mod sink;
 pub mod worker;
 pub mod pictures;
