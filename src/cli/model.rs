@@ -1,5 +1,6 @@
 //! `lakelens model`: make and look at models.
 
+mod import;
 mod quantize;
 
 use std::path::PathBuf;
@@ -30,12 +31,14 @@ pub enum Command {
         /// A model folder, or an .onnx file.
         model: PathBuf,
     },
+    Import(import::Args),
     Quantize(quantize::QuantizeArgs),
     Verify(quantize::VerifyArgs),
 }
 
 pub fn run(command: Command, common: &Common) -> Result<()> {
     match command {
+        Command::Import(args) => import::run(&args, common),
         Command::Quantize(args) => quantize::run(&args, common),
         Command::Verify(args) => quantize::verify(&args, common),
         Command::Init { arch, seed, out, classes } => {
