@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod model;
 pub mod format;
 pub mod records;
+pub mod head;
 pub mod sink;
 pub mod worker;
 pub mod pictures;

@@ -9,6 +9,7 @@ use crate::cli::{Common, print, summary};
 use crate::config;
 use crate::format::json;
 use crate::format::parquet::jsonl_to_parquet;
+use crate::head::Heads;
 use crate::pipeline::{self, Parts};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
@@ -55,6 +56,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         memory: 512 << 20,
         batch: config::Batch::default(),
         threads: 0,
+        heads: Heads::default(),
         output,
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },
         bounds: Bounds::default(),

@@ -1,5 +1,6 @@
 //! `lakelens model`: make and look at models.
 
+mod head;
 mod import;
 mod quantize;
 
@@ -32,12 +33,15 @@ pub enum Command {
         model: PathBuf,
     },
     Import(import::Args),
+    #[command(subcommand)]
+    Head(head::Command),
     Quantize(quantize::QuantizeArgs),
     Verify(quantize::VerifyArgs),
 }
 
 pub fn run(command: Command, common: &Common) -> Result<()> {
     match command {
+        Command::Head(command) => head::run(&command, common),
         Command::Import(args) => import::run(&args, common),
         Command::Quantize(args) => quantize::run(&args, common),
         Command::Verify(args) => quantize::verify(&args, common),

@@ -32,6 +32,7 @@ pub use load::{LoadOptions, Loaded, load};
 pub use model_file::read_model_file;
 pub use quantize::{Quantized, Share, quantize};
 pub use resnet::ResNet;
+pub(crate) use scores::{activate, top_k};
 pub use state::{StateDict, StateTensor};
 
 use std::sync::Arc;
