@@ -175,7 +175,8 @@ mod tests {
             let json = serde_json::to_string(&text).unwrap();
             let mut escaped = String::new();
             escape_into(&json, &mut escaped);
-            prop_assert!(!escaped.contains(['<', '>', '&', '\u{2028}', '\u{2029}']));
+            let special = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+            prop_assert!(!escaped.contains(special));
             prop_assert_eq!(serde_json::from_str::<Vec<String>>(&escaped).unwrap(), text);
         }
     }
@@ -187,8 +188,8 @@ mod tests {
             assert!(!script.contains(word), "{word}");
         }
         assert!(!CSS.contains("url(") && !CSS.contains("@import") && !CSS.contains("</"));
-        for word in ["http:", "https:", " on", "style=", "<script", "<style"] {
-            assert!(!HTML.to_lowercase().contains(&format!("{word}=")) && (word == " on" || word == "style=" || !HTML.contains(word)), "{word}");
+        for word in ["http:", "https:", " onclick", " onload", " style=", "<script", "<style"] {
+            assert!(!HTML.contains(word), "{word}");
         }
     }
 }

@@ -1,9 +1,9 @@
 // The pictures that are wanted, a page at a time.
-const PAGE = 96;
+const PAGE = matchMedia("(max-width: 36rem)").matches ? 36 : 96;
 
 function frame(item, alternative) {
   const inside = item.thumbnail
-    ? el("img", { src: "data:image/jpeg;base64," + item.thumbnail, alt: alternative, loading: "lazy", decoding: "async" })
+    ? el("img", { src: "data:image/jpeg;base64," + item.thumbnail, alt: alternative, decoding: "async" })
     : el("span", { class: "blank mono out" }, shown(item.uri.length > 90 ? "\u2026" + item.uri.slice(-88) : item.uri));
   return el("span", { class: "frame" }, inside);
 }

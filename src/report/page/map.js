@@ -20,6 +20,8 @@
   const lookOf = new Map(frequent.map((label, n) => [label, { colour: colours[n % colours.length], square: n >= colours.length }]));
   const points = space.items.map((n, row) => ({ n, x: space.map[2 * row], y: space.map[2 * row + 1], look: lookOf.get(bestOf(items[n])?.[0]) }));
 
+  const reach = ["x", "y"].map((axis) => Math.max(1e-3, ...points.map((point) => Math.abs(point[axis]))));
+
   const plot = byId("plot");
   const canvas = byId("canvas");
   const tip = byId("tip");
@@ -29,8 +31,9 @@
   const ratio = () => Math.min(3, window.devicePixelRatio || 1);
   const place = (point) => {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
-    const unit = (Math.min(width, height * 1.6) / 2 - 28) * view.zoom;
-    return [width / 2 + (point.x - view.x) * unit, height / 2 - (point.y - view.y) * Math.min(unit, (height / 2 - 28) * view.zoom)];
+    // One scale for both axes, or distances would lie.
+    const unit = Math.min((width / 2 - 28) / reach[0], (height / 2 - 28) / reach[1]) * view.zoom;
+    return [width / 2 + (point.x - view.x) * unit, height / 2 - (point.y - view.y) * unit];
   };
   const mark = (context, x, y, look, radius, grey) => {
     context.fillStyle = look?.colour ?? grey;
@@ -87,7 +90,8 @@
     current = point;
     tip.hidden = !point;
     if (point) {
-      tip.textContent = name(point);
+      const item = items[point.n];
+      tip.replaceChildren(...(item.thumbnail ? [frame(item, "")] : []), el("span", { class: "out" }, name(point)));
       const [x, y] = place(point);
       const left = Math.max(6, Math.min(x + 12, plot.clientWidth - tip.offsetWidth - 6));
       const top = y + 14 + tip.offsetHeight > plot.clientHeight ? y - 14 - tip.offsetHeight : y + 14;

@@ -37,7 +37,7 @@ function open(n) {
   const tags = Object.entries(item.tags).map(([key, value]) => [shown(key), shown(value)]);
   const about = facts([["URI", mono(item.uri)], ["Id", item.id == null ? null : shown(item.id)], ["Size", item.width + " \u00d7 " + item.height + " pixels, " + size(item.bytes)], ["Format", shown(item.format)],
     ["ETag", mono(item.etag)], ["Version", mono(item.version)], ["SHA-256", mono(item.sha256)], ["Model", mono(item.model)], ["Space", mono(item.space)], ["Source", shown(item.source)],
-    ["Event", item.event_time == null ? null : moment(item.event_time)], ["Labelled", moment(item.processed_at)], ["In the sample", item.random ? "by chance" : "because the model is unsure"]]);
+    ["Event", item.event_time == null ? null : moment(item.event_time)], ["Labelled", moment(item.processed_at)], ["In the sample", items.length === data.records ? null : item.random ? "by chance" : "because the model is unsure"]]);
   const picture = el("div", {}, frame(item, "Thumbnail of " + nameOf(item.uri)), item.missing ? el("p", { class: "missing" }, "No thumbnail: " + item.missing + ".") : null);
   const left = el("div", {}, picture);
   const right = el("div", {}, item.labels?.length ? titled("Labels", list(item.labels)) : titled("Labels", el("p", { class: "hint" }, "This record carries none.")), ...heads,
