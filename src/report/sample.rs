@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 
-use super::tally::shortened;
+use super::tally::{NAME, shortened};
 use crate::flow::{Label, Record};
 
 /// One part in so many of the sample is for the pictures that the model is least sure of.
@@ -187,8 +187,9 @@ fn trimmed(mut record: Box<Record>) -> Box<Record> {
 fn few(labels: &mut Vec<Label>) {
     labels.truncate(LABELS);
     labels.shrink_to_fit();
-    for label in labels.iter_mut().filter(|label| label.label.len() > TEXT) {
-        label.label = format!("{}…", shortened(&label.label, TEXT)).into();
+    // As they are counted, so that the page finds the pictures of a label.
+    for label in labels.iter_mut().filter(|label| label.label.len() > NAME) {
+        label.label = shortened(&label.label, NAME).into();
     }
 }
 

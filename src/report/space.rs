@@ -2,7 +2,8 @@
 //!
 //! Embeddings are scaled to length 1, so that distance and cosine similarity say the same; then 64 principal components are kept, a byte each, and a
 //! byte for how much of the embedding those leave out. Of the ten nearest neighbours that whole embeddings of the demo's ResNet-50 give (196 pictures,
-//! 2,048 values), these find 9.8 on average: `tests/browser` measures it anew with each run.
+//! 2,048 values), these find 9.88 on average, and similarities are off by 0.003 on average, 0.012 at most: `tests/browser` measures it
+//! anew with each run.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -12,7 +12,7 @@ pub struct Names<V> {
 }
 
 /// Longest name that is told from others, in bytes.
-const NAME: usize = 256;
+pub const NAME: usize = 256;
 
 impl<V: Default> Names<V> {
     /// Counts `limit` names apart.

@@ -32,6 +32,16 @@ def test_scores_that_are_no_probabilities(tmp_path, visit):
     assert page.locator("#gallery .tile").count() == 4
 
 
+def test_numbers_beyond_what_a_float_holds(tmp_path, visit):
+    lines = [record(0, [("a", 1e39)], [1e39, 1.0]), record(1, [("a", -1e39)], [3e38, 3e38]), record(2, [("a", 0.5)], [1e-45, 0.0]), record(3, [("b", 0.25)], [0.0, 0.0])]
+    page = visit(report(tmp_path, lines))
+    for n in range(4):
+        page.locator("#gallery .tile").nth(n).click()
+        page.keyboard.press("Escape")
+    page.locator("#order").select_option("unsure")
+    assert page.locator("#gallery .tile").count() == 4 and "NaN" not in page.locator("main").inner_text()
+
+
 def test_two_spaces_are_told_apart(tmp_path, visit):
     draw = numpy.random.default_rng(3)
     lines = [record(n, [("a", 0.5)], draw.normal(size=8), space="one" if n % 3 else "two", model="m" + str(n % 3 > 0)) for n in range(30)]

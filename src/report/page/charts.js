@@ -7,8 +7,7 @@ const scored = bars.reduce((sum, n) => sum + n, 0);
 (function figures() {
   const models = [...new Set(data.makers.map((maker) => maker.model))];
   const by = models.length > 1 ? models.length + " models" : shown(models[0]?.split("@")[0] ?? "");
-  byId("title").append(all ? count(all, "picture") : data.rejections ? count(data.rejections, "rejection") : "No records");
-  byId("title").firstChild.remove();
+  byId("title").textContent = all ? count(all, "picture") : data.rejections ? count(data.rejections, "rejection") : "No records";
   document.title = "Lakelens report: " + byId("title").textContent;
   const parts = [all ? "Labelled by " + by : "Nothing was labelled"];
   if (data.rejections) parts.push(count(data.rejections, "reference") + (data.rejections === 1 ? " was" : " were") + " rejected");
@@ -17,7 +16,7 @@ const scored = bars.reduce((sum, n) => sum + n, 0);
   const figure = (name, value, unit) => byId("figures").append(el("div", {}, el("dt", {}, name), el("dd", {}, value, unit ? el("small", {}, " " + unit) : null)));
   figure("pictures with a record", whole.format(all));
   figure("rejected", whole.format(data.rejections), data.rejections ? percent(data.rejections, seen) : "");
-  if (data.label_count) figure("labels seen", (data.label_count_is_exact ? "" : "over ") + whole.format(data.label_count));
+  if (data.label_count) figure("labels seen", whole.format(data.label_count), data.label_count_is_exact ? "" : "or more");
   if (scored) figure("mean best score", score(data.scores.mean));
   if (data.time?.per_second) figure("throughput", rounded(data.time.per_second), "pictures/s");
   figure("of picture files", ...size(data.bytes).split(" "));
@@ -59,10 +58,7 @@ const scored = bars.reduce((sum, n) => sum + n, 0);
 (function scores() {
   if (!scored) {
     byId("scores-hint").textContent = data.scores.beyond ? "The scores are no probabilities from 0 to 1, so they are not drawn." : "These records carry no scores.";
-    ["score-bars", "scores"].forEach((id) => (id === "scores" ? byId(id).querySelector(".scale") : byId(id)).setAttribute("hidden", ""));
-    byId("score-bars").style.display = "none";
-    byId("scores").querySelector(".scale").style.display = "none";
-    return;
+    return byId("score-bars").parentNode.querySelectorAll(".columns, .scale").forEach((drawn) => drawn.remove());
   }
   const most = Math.max(...bars);
   const buttons = bars.map((n, bar) => {

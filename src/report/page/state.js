@@ -6,7 +6,7 @@ let hits = items.map((_, n) => n);
 const listeners = [];
 
 const haystacks = items.map((item) =>
-  [item.uri, item.id, ...Object.entries(item.tags).map(([key, value]) => key + "=" + value), ...(item.labels ?? []).map(([label]) => label)]
+  [item.uri, item.id, ...Object.entries(item.tags).map(([key, value]) => key + "=" + value), bestOf(item)?.[0]]
     .filter((text) => text != null)
     .map((text) => text + "\n" + shown(text))
     .join("\n")
