@@ -44,17 +44,17 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         Some(None) => Images::Uri,
         Some(Some(folder)) if folder.is_dir() => Images::Folder(folder),
         Some(Some(other)) => {
-            return Err(Error::config(format_args!("--images {}: not a folder; for the files that the records name, write --images last", other.display())));
+            return Err(Error::config(format_args!(
+                "--images {}: not a folder; for the files that the records name, write --images last",
+                other.display()
+            )));
         }
     };
+    if args.out.as_os_str() == "-" {
+        return Err(Error::config("--out -: a report is a file; give its name"));
+    }
     let entries = records::open(&args.records)?;
-    let options = Options {
-        inputs: args.records,
-        out: args.out,
-        overwrite: args.overwrite,
-        images,
-        sample: usize::from(args.sample),
-    };
+    let options = Options { inputs: args.records, out: args.out, overwrite: args.overwrite, images, sample: usize::from(args.sample) };
     let bar = if common.quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed_precise} {human_pos} entries read, {per_sec}") {
         bar.set_style(style);

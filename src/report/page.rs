@@ -28,7 +28,8 @@ const SCRIPTS: [&str; 6] = [
     include_str!("page/map.js"),
 ];
 /// How every report begins, by which it is known as one.
-pub const BEGINNING: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"generator\" content=\"lakelens report\">\n";
+pub const BEGINNING: &str =
+    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"generator\" content=\"lakelens report\">\n";
 
 /// All that the page shows.
 #[derive(Serialize)]
@@ -104,7 +105,9 @@ impl<'a> Shown<'a> {
             event_time: record.event_time.as_deref(),
             processed_at: &record.processed_at,
             source: match &record.source {
-                SourceRef::Kafka { topic, partition, offset, item, .. } => format!("topic {topic}, partition {partition}, offset {offset}, item {item}"),
+                SourceRef::Kafka { topic, partition, offset, item, .. } => {
+                    format!("topic {topic}, partition {partition}, offset {offset}, item {item}")
+                }
                 SourceRef::Listing { listing, key } => format!("listing {listing}, {key}"),
             },
             thumbnail: thumbnail.and_then(|thumbnail| thumbnail.as_deref().ok()),
@@ -184,7 +187,19 @@ mod tests {
     #[test]
     fn the_script_makes_text_and_no_markup() {
         let script = SCRIPTS.concat();
-        for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "new Function", "</", "<!--", "setTimeout(\"", ".href", "fetch("] {
+        for word in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            "new Function",
+            "</",
+            "<!--",
+            "setTimeout(\"",
+            ".href",
+            "fetch(",
+        ] {
             assert!(!script.contains(word), "{word}");
         }
         assert!(!CSS.contains("url(") && !CSS.contains("@import") && !CSS.contains("</"));

@@ -52,7 +52,8 @@ pub fn space(items: &[Item]) -> Option<Space> {
     items.iter().filter_map(named).for_each(|key| *counts.entry(key).or_insert(0) += 1);
     let ((space, dim), _) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
     let members = items.iter().enumerate().filter(|(_, item)| named(item).is_some_and(|key| key == (space.clone(), dim)));
-    let members: Vec<(usize, &[f32])> = members.filter_map(|(n, item)| Some((n, item.record.embedding.as_deref()?))).take(VALUES / dim).collect();
+    let members: Vec<(usize, &[f32])> =
+        members.filter_map(|(n, item)| Some((n, item.record.embedding.as_deref()?))).take(VALUES / dim).collect();
     if members.len() < 2 {
         return None;
     }

@@ -122,7 +122,9 @@ fn candidates(record: &Record, images: &Images) -> Vec<(PathBuf, Option<PathBuf>
     match &location {
         Some(Location::S3 { key, .. }) => names.push(key.into()),
         // What comes after the folder's own path, if it lies there.
-        Some(Location::File(path)) => names.extend(folder.canonicalize().ok().and_then(|root| Some(path.strip_prefix(root).ok()?.to_path_buf()))),
+        Some(Location::File(path)) => {
+            names.extend(folder.canonicalize().ok().and_then(|root| Some(path.strip_prefix(root).ok()?.to_path_buf())))
+        }
         _ => {}
     }
     if let SourceRef::Listing { key, .. } = &record.source {

@@ -10,7 +10,7 @@ import numpy
 import pytest
 from playwright.sync_api import sync_playwright
 
-LAKELENS = Path(__file__).parents[2] / "target/release/lakelens"
+LAKELENS = Path(os.environ.get("LAKELENS") or Path(__file__).parents[2] / "target/release/lakelens")
 
 # What ends a script, a comment, an attribute or a line of text; what is read from right to left; what runs if it is made markup or a link.
 HOSTILE = [

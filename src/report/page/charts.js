@@ -122,15 +122,18 @@ const mono = (text) => (text == null ? null : el("span", { class: "mono" }, show
   byId("speed").append(el("h3", {}, "Speed"));
   if (!time) return byId("speed").append(el("p", { class: "hint" }, "The records carry no times."));
   byId("speed").append(facts([["First record", moment(time.first)], ["Last record", moment(time.last)], ["Between them", duration(time.seconds)], ["Throughput", time.per_second ? rounded(time.per_second) + " pictures a second, pauses included" : null]]));
-  if (time.bars.length < 3) return;
-  const most = Math.max(...time.bars);
+  // Few records make a comb of many bars, in which micro-batches are seen and not the speed.
+  let [slots, width] = [time.bars, time.bar_seconds];
+  while (slots.length > Math.max(12, 1.5 * Math.sqrt(all))) [slots, width] = [slots.filter((_, n) => n % 2 === 0).map((n, i) => n + (slots[2 * i + 1] ?? 0)), 2 * width];
+  if (slots.length < 3) return;
+  const most = Math.max(...slots);
   const bar = (n) => {
     const fill = el("i");
     fill.style.height = (100 * n) / most + "%";
     return fill;
   };
-  byId("speed").append(el("div", { class: "spark", role: "img", "aria-label": "Records over time; at most " + rounded(most / time.bar_seconds) + " a second" }, ...time.bars.map(bar)),
-    el("p", { class: "hint" }, "Records over time, a bar for each " + duration(time.bar_seconds) + "; at most " + rounded(most / time.bar_seconds) + " a second."));
+  byId("speed").append(el("div", { class: "spark", role: "img", "aria-label": "Records over time; at most " + rounded(most / width) + " a second" }, ...slots.map(bar)),
+    el("p", { class: "hint" }, "Records over time, a bar for each " + duration(width) + "; at most " + rounded(most / width) + " a second."));
 })();
 
 (function about() {
