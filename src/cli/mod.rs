@@ -8,6 +8,7 @@ mod enqueue;
 mod label;
 mod model;
 mod redrive;
+mod report;
 mod run;
 mod schema;
 mod summary;
@@ -45,6 +46,7 @@ enum Command {
     Enqueue(enqueue::Args),
     Redrive(redrive::Args),
     Audit(audit::Args),
+    Report(report::Args),
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
@@ -105,6 +107,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Enqueue(args) => enqueue::run(args, common).await,
         Command::Redrive(args) => redrive::run(args, common).await,
         Command::Audit(args) => audit::run(args, common).await,
+        Command::Report(args) => report::run(args, &common),
         Command::Model(command) => model::run(command, &common),
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),
