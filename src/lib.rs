@@ -30,5 +30,6 @@ pub mod cli;
 pub mod enqueue;
 pub mod audit;
 pub mod redrive;
+pub mod report;
 
 pub use error::{Context, Error, Result};

@@ -16,7 +16,7 @@ use crate::source::{ListingOptions, listing};
 use crate::telemetry::escape;
 use crate::worker::intake::Reading;
 use crate::worker::terms::Bounds;
-use crate::{Context, Error, Result, model};
+use crate::{Context, Error, Result, model, records, report};
 
 /// Label drawn pictures with the bundled model: no server, no network.
 ///
@@ -68,11 +68,22 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     journal.finish()?;
     let parquet = out.join("records.parquet");
     jsonl_to_parquet(&jsonl, &parquet)?;
+    let page = report::Options {
+        inputs: vec![name(&jsonl)?],
+        out: out.join("report.html"),
+        overwrite: true,
+        images: report::Images::Uri,
+        sample: 1000,
+    };
+    if !done.stopped {
+        tokio::task::block_in_place(|| report::write(records::open(&page.inputs)?, &page, &common.stop, |_| ()))?;
+    }
     print(&table(&jsonl)?)?;
     summary::print(&done);
     print(&format!(
         "\n{drawn} pictures were drawn in {:.1} s, in {}\n\
          records     {} and {}\nrejections  {}.rejected.jsonl\n\
+         report      {} (open it in a browser)\n\
          try next    lakelens label {} --model {} --precision bf16 --out labels.parquet\n\
          \x20           lakelens label YOUR-PHOTOS/ --model YOUR-MODEL/ --out labels.parquet\n",
         drawing.as_secs_f64(),
@@ -80,6 +91,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         jsonl.display(),
         parquet.display(),
         jsonl.display(),
+        page.out.display(),
         photos.display(),
         folder.display(),
     ))?;

@@ -9,6 +9,7 @@ mod label;
 mod model;
 mod redrive;
 mod relabel;
+mod report;
 mod run;
 mod schema;
 mod summary;
@@ -47,6 +48,7 @@ enum Command {
     Redrive(redrive::Args),
     Audit(audit::Args),
     Relabel(relabel::Args),
+    Report(report::Args),
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
@@ -108,6 +110,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Redrive(args) => redrive::run(args, common).await,
         Command::Relabel(args) => relabel::run(&args, &common),
         Command::Audit(args) => audit::run(args, common).await,
+        Command::Report(args) => report::run(args, &common),
         Command::Model(command) => model::run(command, &common),
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),
