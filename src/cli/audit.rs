@@ -8,6 +8,8 @@ use crate::{Error, Result, reference};
 
 /// Compare every input position with the records and dead letters: missing, doubled, unasked. Ends with code 3 if they do not balance.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens audit --brokers localhost:9092 --topic image-refs --outputs image-labels image-embeddings --dead image-refs.dead")]
 pub struct Args {
     /// Bootstrap servers.
     #[arg(long, env = "KAFKA_BROKERS")]

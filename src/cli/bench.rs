@@ -29,6 +29,9 @@ pub enum Command {
     /// Networks beside the measured peak of the cores and beside stock tract: images a second, share of the peak, loading, memory, layers.
     Engine(engine::Args),
     /// Decode and resize, each format, beside the `image` crate alone.
+    #[command(after_help = "Examples:\n  \
+        lakelens bench decode\n  \
+        lakelens bench decode --seconds 20 photos/a.jpg photos/b.png")]
     Decode {
         /// Seconds in all.
         #[arg(long, default_value_t = 6.0, value_parser = super::seconds)]
@@ -37,6 +40,9 @@ pub enum Command {
         paths: Vec<PathBuf>,
     },
     /// Folder to records, beside decoding and inference alone: CPU time an image, in interleaved pairs.
+    #[command(after_help = "Examples:\n  \
+        lakelens bench pipeline\n  \
+        lakelens bench pipeline --model models/resnet50 --images 100 --json")]
     Pipeline {
         /// A model; a seeded ResNet-50 where not given.
         #[arg(long)]

@@ -9,6 +9,9 @@ use crate::{Error, Result};
 
 /// Check a pipeline file: every mistake at once, with line and column.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens check pipeline.yaml\n  \
+    lakelens check pipeline.yaml --connect")]
 pub struct Args {
     /// The pipeline file.
     pipeline: PathBuf,

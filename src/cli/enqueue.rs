@@ -10,6 +10,9 @@ use crate::{Error, Result, config, store};
 
 /// Put references of a folder, bucket prefix, JSONL file or S3 Inventory onto a topic.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens enqueue s3://lake/2026/ --brokers localhost:9092 --topic image-refs\n  \
+    lakelens enqueue references.jsonl --brokers localhost:9092 --topic image-refs")]
 pub struct Args {
     /// Folders, files of references, globs, s3://bucket/prefix, an inventory's manifest.json, or - for stdin.
     #[arg(required = true)]

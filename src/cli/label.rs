@@ -14,6 +14,10 @@ use crate::{Error, Result, model, store};
 
 /// Label files, folders, globs, s3://bucket/prefix, or - for references on stdin.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens label photos/ --model models/resnet50 --out labels.parquet\n  \
+    lakelens label s3://lake/2026/ --model models/resnet50 --precision bf16 --out labels.jsonl --resume\n  \
+    cat uris.txt | lakelens label - --model models/resnet50 --no-embeddings | jq .labels")]
 pub struct Args {
     /// Files, folders, globs, s3://bucket/prefix, or - for references on stdin, one a line; so are .txt, .lst, .uris, .jsonl and .ndjson files read.
     #[arg(required = true)]

@@ -172,3 +172,36 @@ pub(crate) fn print(text: &str) -> Result<()> {
         result => result.map_err(|e| Error::failed(format!("cannot write to stdout: {e}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn leaves(command: &clap::Command, above: &str, found: &mut Vec<(String, String)>) {
+        let name = format!("{above} {}", command.get_name());
+        if command.get_subcommands().next().is_none() && !command.is_hide_set() {
+            found.push((name.trim().to_owned(), command.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        }
+        command.get_subcommands().filter(|c| c.get_name() != "help").for_each(|c| leaves(c, &name, found));
+    }
+
+    #[test]
+    fn every_command_has_examples_and_every_example_is_a_command() {
+        let mut found = Vec::new();
+        leaves(&Cli::command(), "", &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for (command, help) in found {
+            let lines: Vec<&str> = help.lines().map(str::trim).filter(|line| line.contains("lakelens ")).collect();
+            assert!(!lines.is_empty(), "{command} has no example");
+            for line in lines {
+                let own = &line[line.find("lakelens ").unwrap_or_default()..];
+                let words = own.split_whitespace().take_while(|word| !["|", ">"].contains(word));
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{command}: {line}: {error}");
+                }
+            }
+        }
+    }
+}

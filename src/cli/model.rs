@@ -14,6 +14,9 @@ use crate::model::{Arch, init, inspect};
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Write a network with seeded random weights, for benches and tests: its labels mean nothing.
+    #[command(after_help = "Examples:\n  \
+        lakelens model init resnet50 --out models/resnet50\n  \
+        lakelens model init resnet18 --classes 10 --seed 7 --out models/small")]
     Init {
         /// Which network.
         arch: Arch,
@@ -28,6 +31,9 @@ pub enum Command {
         classes: Option<usize>,
     },
     /// Show inputs, outputs, layers, size, FLOPs and digest.
+    #[command(after_help = "Examples:\n  \
+        lakelens model inspect models/resnet50\n  \
+        lakelens model inspect net.onnx --json")]
     Inspect {
         /// A model folder, or an .onnx file.
         model: PathBuf,

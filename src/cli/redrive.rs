@@ -8,6 +8,9 @@ use crate::{Error, Result};
 
 /// Send dead letters of chosen reasons back to a topic, each exactly once, up to those that are there when it starts.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens redrive --brokers localhost:9092 --topic image-refs.dead --to image-refs --reason unavailable --dry-run\n  \
+    lakelens redrive --brokers localhost:9092 --topic image-refs.dead --to image-refs --reason unavailable --reason not_found")]
 pub struct Args {
     /// Bootstrap servers.
     #[arg(long, env = "KAFKA_BROKERS")]

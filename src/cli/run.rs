@@ -10,6 +10,10 @@ use crate::worker::terms::Bounds;
 
 /// Run a pipeline: the worker.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens run pipeline.yaml\n  \
+    lakelens run pipeline.yaml --until-idle 10s\n  \
+    lakelens run pipeline.yaml --dry-run --max-items 20")]
 pub struct Args {
     /// The pipeline file.
     pipeline: PathBuf,

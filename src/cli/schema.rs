@@ -8,6 +8,9 @@ use crate::config::{self, SchemaOf};
 
 /// Print a JSON Schema.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens schema pipeline > pipeline.schema.json\n  \
+    lakelens schema record")]
 pub struct Args {
     /// Of what.
     #[arg(value_enum)]
@@ -16,6 +19,9 @@ pub struct Args {
 
 /// Print a shell's completions.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens completions bash > ~/.local/share/bash-completion/completions/lakelens\n  \
+    lakelens completions zsh > ~/.zfunc/_lakelens")]
 pub struct Completions {
     /// The shell.
     shell: clap_complete::Shell,

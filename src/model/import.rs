@@ -85,3 +85,81 @@ pub(super) fn from_weights(path: &Path, arch: &str, side: usize) -> Result<Sourc
     let (digest, bytes) = digest::of_file(path)?;
     Ok(Source { proto: graph.model(arch.name()), path: path.to_path_buf(), digest, bytes })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use safetensors::tensor::{Dtype, View};
+
+    use super::super::load::check_picture;
+    use super::super::resnet::{Parameters, Part, Seeded};
+    use super::*;
+
+    /// Parameters of a seed, remembered as they are asked for.
+    struct Recorded(Seeded, BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+    impl Parameters for Recorded {
+        fn get(&mut self, name: &str, dims: &[usize], part: Part) -> std::result::Result<Vec<f32>, String> {
+            let values = self.0.get(name, dims, part)?;
+            self.1.insert(name.to_owned(), (dims.to_vec(), values.clone()));
+            Ok(values)
+        }
+    }
+
+    struct Float(Vec<usize>, Vec<u8>);
+
+    impl View for Float {
+        fn dtype(&self) -> Dtype {
+            Dtype::F32
+        }
+        fn shape(&self) -> &[usize] {
+            &self.0
+        }
+        fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+            (&self.1).into()
+        }
+        fn data_len(&self) -> usize {
+            self.1.len()
+        }
+    }
+
+    fn save(parameters: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, path: &Path) {
+        let views = parameters.iter().map(|(name, (dims, values))| {
+            (format!("module.{name}"), Float(dims.clone(), values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        });
+        std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_network_from_its_weights_is_the_network_from_its_graph() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mut recorded = Recorded(Seeded(5), BTreeMap::new());
+        ResNet::Resnet18.graph(224, 10, &mut recorded).unwrap();
+        save(&recorded.1, &at("w.safetensors"));
+        std::fs::write(at("labels.txt"), (0..10).map(|n| format!("class {n}\n")).collect::<String>()).unwrap();
+        let (weights, labels, preprocess) = (at("w.safetensors"), at("labels.txt"), Preprocess::default());
+        let from = Import { weights: &weights, arch: ResNet::Resnet18, labels: Some(&labels), name: "mine", preprocess: &preprocess };
+        import(&from, &at("imported"), false).unwrap();
+        super::super::init_resnet18(5, &at("graph"), 10).unwrap();
+        let picture = check_picture(&preprocess);
+        let answer = |name: &str| load(&at(name), &LoadOptions::default()).unwrap().model.predict(&[&picture]).remove(0).unwrap();
+        assert_eq!(answer("imported"), answer("graph"));
+
+        let error = import(&from, &at("imported"), false).unwrap_err().to_string();
+        assert!(error.contains("--force"), "{error}");
+        let other = Import { arch: ResNet::Resnet34, ..from.clone() };
+        let error = import(&other, &at("other"), false).unwrap_err().to_string();
+        assert!(error.contains("resnet34") && error.contains("layer1.2.conv1.weight") && !at("other").exists(), "{error}");
+        let mut more = recorded.1.clone();
+        more.insert("layer1.0.se.weight".into(), (vec![1], vec![0.0]));
+        save(&more, &at("w.safetensors"));
+        let error = import(&from, &at("other"), false).unwrap_err().to_string();
+        assert!(error.contains("layer1.0.se.weight"), "{error}");
+        std::fs::write(at("labels.txt"), "one\n").unwrap();
+        save(&recorded.1, &at("w.safetensors"));
+        let error = import(&from, &at("other"), false).unwrap_err().to_string();
+        assert!(error.contains("1 labels") && error.contains("10 logits"), "{error}");
+    }
+}

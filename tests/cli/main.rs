@@ -5,6 +5,7 @@
 
 mod bench;
 mod demo;
+mod head;
 mod helpers;
 mod outputs;
 mod precision;

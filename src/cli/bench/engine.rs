@@ -18,6 +18,9 @@ use crate::{Context, Error, Result};
 
 /// What to measure.
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  \
+    lakelens bench engine\n  \
+    lakelens bench engine --model models/resnet50 --precision f32,bf16 --batch 1,8 --layers")]
 pub struct Args {
     /// A model's folder or ONNX file, any number of them; a seeded ResNet-50 where none is given.
     #[arg(long = "model", value_name = "MODEL")]
