@@ -18,6 +18,7 @@ mod quantize;
 mod random;
 mod resnet;
 mod scores;
+pub mod torch;
 mod tract;
 mod weights;
 
