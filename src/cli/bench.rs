@@ -271,6 +271,7 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
         memory: 512 << 20,
         batch: config::Batch::default(),
         threads,
+        heads: crate::head::Heads::default(),
         output: config::Output::default(),
         reject_limit: config::RejectLimit::default(),
         bounds: Bounds::default(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::print;
 use crate::config::{self, Loaded, Pipeline};
 use crate::pipeline::assemble;
-use crate::{Error, Result, model};
+use crate::{Error, Result};
 
 /// Check a pipeline file: every mistake at once, with line and column.
 #[derive(clap::Args)]
@@ -38,6 +38,5 @@ pub async fn run(args: Args) -> Result<()> {
 
 /// Loads the model as `run` would, so that what only its files show is found here, too.
 fn try_model(pipeline: &Pipeline) -> Result<()> {
-    let Some(model) = &pipeline.model else { return Ok(()) };
-    model::load(&model.path, &model::LoadOptions::of(model.precision, &pipeline.output, &pipeline.decode)).map(drop)
+    assemble::load(pipeline).map(drop)
 }

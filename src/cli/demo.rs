@@ -9,13 +9,14 @@ use crate::cli::{Common, print, summary};
 use crate::config;
 use crate::format::json;
 use crate::format::parquet::jsonl_to_parquet;
+use crate::head::Heads;
 use crate::pipeline::{self, Parts};
 use crate::sink::Journal;
 use crate::source::{ListingOptions, listing};
 use crate::telemetry::escape;
 use crate::worker::intake::Reading;
 use crate::worker::terms::Bounds;
-use crate::{Context, Error, Result, model};
+use crate::{Context, Error, Result, model, records, report};
 
 /// Label drawn pictures with the bundled model: no server, no network.
 ///
@@ -55,6 +56,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         memory: 512 << 20,
         batch: config::Batch::default(),
         threads: 0,
+        heads: Heads::default(),
         output,
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },
         bounds: Bounds::default(),
@@ -66,11 +68,22 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     journal.finish()?;
     let parquet = out.join("records.parquet");
     jsonl_to_parquet(&jsonl, &parquet)?;
+    let page = report::Options {
+        inputs: vec![name(&jsonl)?],
+        out: out.join("report.html"),
+        overwrite: true,
+        images: report::Images::Uri,
+        sample: 1000,
+    };
+    if !done.stopped {
+        tokio::task::block_in_place(|| report::write(records::open(&page.inputs)?, &page, &common.stop, |_| ()))?;
+    }
     print(&table(&jsonl)?)?;
     summary::print(&done);
     print(&format!(
         "\n{drawn} pictures were drawn in {:.1} s, in {}\n\
          records     {} and {}\nrejections  {}.rejected.jsonl\n\
+         report      {} (open it in a browser)\n\
          try next    lakelens label {} --model {} --precision bf16 --out labels.parquet\n\
          \x20           lakelens label YOUR-PHOTOS/ --model YOUR-MODEL/ --out labels.parquet\n",
         drawing.as_secs_f64(),
@@ -78,6 +91,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         jsonl.display(),
         parquet.display(),
         jsonl.display(),
+        page.out.display(),
         photos.display(),
         folder.display(),
     ))?;
@@ -106,7 +120,7 @@ fn table(records: &Path) -> Result<String> {
     let text = std::fs::read_to_string(records).context(format_args!("cannot read {}", records.display()))?;
     let mut table = format!("{:<24} {:>9}  {:<16} {:>6}  embedding\n", "picture", "pixels", "label", "score");
     let (mut right, mut all) = (0, 0);
-    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let record = json::parse_record(line.as_bytes()).map_err(Error::failed)?;
         let name = record.uri.rsplit('/').next().unwrap_or_default();
@@ -121,12 +135,11 @@ fn table(records: &Path) -> Result<String> {
         let head: Vec<String> = record.embedding.iter().flatten().take(3).map(|v| format!("{v:.2}")).collect();
         let pixels = format!("{}x{}", record.width, record.height);
         let mark = if is_right { "" } else { "  <- drawn as something else" };
-        let mut line = String::new();
-        let _ = writeln!(line, "{:<24} {pixels:>9}  {:<16} {score:>6.3}  [{}, ...]{mark}", escape(name), escape(label), head.join(", "));
-        lines.push((name.to_owned(), line));
+        let (name, label) = (escape(name), escape(label));
+        lines.push(format!("{name:<24} {pixels:>9}  {label:<16} {score:>6.3}  [{}, ...]{mark}\n", head.join(", ")));
     }
     lines.sort();
-    table.extend(lines.into_iter().map(|(_, line)| line));
+    table.extend(lines);
     let _ = writeln!(table, "\n{right} of {all} pictures are labelled as what they were drawn as\n");
     Ok(table)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::{Common, summary};
 use crate::config::{self, ByteSize, Encoding, Normalize, OnDelete, Precision};
+use crate::head::Heads;
 use crate::pipeline::{self, Parts};
 use crate::sink::{Journal, Sink};
 use crate::source::{ListingOptions, listing};
@@ -29,6 +30,9 @@ pub struct Args {
     /// Leave out labels below this score.
     #[arg(long, default_value_t = 0.0, value_parser = super::finite)]
     min_score: f32,
+    /// A head of `lakelens model head train`, with or without a name; the file's where not given. May be repeated.
+    #[arg(long = "head", value_name = "[NAME=]FILE")]
+    heads: Vec<String>,
     /// Leave the embedding out.
     #[arg(long)]
     no_embeddings: bool,
@@ -90,7 +94,11 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     }
     let decode = config::Decode { exif: args.exif, ..config::Decode::default() };
     let mut journal = Journal::open(&args.out, args.resume, args.overwrite)?;
-    let loaded = model::load(&args.model, &model::LoadOptions::of(args.precision, &output, &decode))?;
+    let options = model::LoadOptions::of(args.precision, &output, &decode);
+    let want_embedding = options.want_embedding || !args.heads.is_empty();
+    let loaded = model::load(&args.model, &model::LoadOptions { want_embedding, ..options })?;
+    let files: std::collections::BTreeMap<_, _> = args.heads.iter().map(|given| super::relabel::named(given)).collect();
+    let heads = Heads::read(&files, loaded.info())?;
     journal.goes_with(loaded.info(), output.embeddings)?;
     let client = match args.input.iter().any(|input| input.starts_with("s3://")) {
         true => Some(store::s3_client(&s3).await),
@@ -111,6 +119,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         memory: args.memory.0,
         batch: config::Batch { max_items: usize::from(args.batch), ..config::Batch::default() },
         threads: usize::from(args.threads),
+        heads,
         output,
         // The user is looking on, and named the pictures: a folder of broken ones is an answer.
         reject_limit: config::RejectLimit { share: 1.0, of_last: 1 },

@@ -8,6 +8,8 @@ mod enqueue;
 mod label;
 mod model;
 mod redrive;
+mod relabel;
+mod report;
 mod run;
 mod schema;
 mod summary;
@@ -45,6 +47,8 @@ enum Command {
     Enqueue(enqueue::Args),
     Redrive(redrive::Args),
     Audit(audit::Args),
+    Relabel(relabel::Args),
+    Report(report::Args),
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
@@ -104,7 +108,9 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Check(args) => check::run(args).await,
         Command::Enqueue(args) => enqueue::run(args, common).await,
         Command::Redrive(args) => redrive::run(args, common).await,
+        Command::Relabel(args) => relabel::run(&args, &common),
         Command::Audit(args) => audit::run(args, common).await,
+        Command::Report(args) => report::run(args, &common),
         Command::Model(command) => model::run(command, &common),
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),

@@ -1,5 +1,7 @@
 //! `lakelens model`: make and look at models.
 
+mod head;
+mod import;
 mod quantize;
 
 use std::path::PathBuf;
@@ -30,12 +32,17 @@ pub enum Command {
         /// A model folder, or an .onnx file.
         model: PathBuf,
     },
+    Import(import::Args),
+    #[command(subcommand)]
+    Head(head::Command),
     Quantize(quantize::QuantizeArgs),
     Verify(quantize::VerifyArgs),
 }
 
 pub fn run(command: Command, common: &Common) -> Result<()> {
     match command {
+        Command::Head(command) => head::run(&command, common),
+        Command::Import(args) => import::run(&args, common),
         Command::Quantize(args) => quantize::run(&args, common),
         Command::Verify(args) => quantize::verify(&args, common),
         Command::Init { arch, seed, out, classes } => {

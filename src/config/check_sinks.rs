@@ -13,6 +13,12 @@ impl Check<'_> {
         if self.p.sinks.is_empty() {
             self.error("sinks", "is empty: records would go nowhere");
         }
+        if !self.p.heads.is_empty() && self.p.model.is_none() {
+            self.error("heads", "need a `model`, whose embeddings they read");
+        }
+        if !self.p.heads.is_empty() && output.top_k == 0 {
+            self.error("heads", "say nothing with `output.top_k` 0");
+        }
         if !output.embeddings && output.top_k == 0 && self.p.model.is_some() {
             self.error("output", "with `top_k` 0 and `embeddings` false a record says nothing");
         }

@@ -1,5 +1,6 @@
 //! The pipeline file as data. The doc comments are what `lakelens schema pipeline` shows.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub struct Pipeline {
     /// The network; left out in a pipeline whose source is records.
     #[serde(default)]
     pub model: Option<Model>,
+    /// Classifiers on the embedding, by the name that they have in a record: files of `lakelens model head train`.
+    #[serde(default)]
+    pub heads: BTreeMap<String, PathBuf>,
     /// Micro-batches.
     #[serde(default)]
     pub batch: Batch,

@@ -70,8 +70,8 @@ impl Fetch for FileFetch {
     }
 }
 
-/// Opens a regular file and tells its size.
-fn open(path: &Path, root: Option<&Path>) -> Result<(File, u64), FetchError> {
+/// Opens a regular file and tells its size. With a `root`, `path` begins with it, and no symbolic link leads out of it.
+pub(crate) fn open(path: &Path, root: Option<&Path>) -> Result<(File, u64), FetchError> {
     let file = match root {
         None => rustix::fs::open(path, OPEN, Mode::empty()).map_err(classify)?,
         Some(root) => {

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 
 pub use allow::{Allow, Grant, Place, Reach};
 pub use body::Intake;
+pub(crate) use file::open as open_file;
 pub use judge::Waiting;
 
 use crate::config;

@@ -1,5 +1,7 @@
 //! Records as Parquet: the contract's columns, zstd, row groups of bounded size.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -22,6 +24,8 @@ use parquet::schema::types::ColumnPath;
 use super::json::{RECORD_SCHEMA, parse_record};
 use crate::flow::{Label, Record, SourceRef};
 use crate::{Context, Error, Result};
+
+pub use read::RecordReader;
 
 /// Rows of a row group: with embeddings of 2,048 values 8 MiB.
 pub const GROUP_ROWS: usize = 1024;

@@ -82,8 +82,8 @@ impl Builder {
         output.to_owned()
     }
 
-    /// Encodes the graph as an ONNX file of operator set 17. Equal graphs give equal bytes.
-    pub fn encode(self, name: &str) -> Vec<u8> {
+    /// The graph as an ONNX file of operator set 17.
+    pub fn model(self, name: &str) -> ModelProto {
         let graph = GraphProto { name: name.to_owned(), ..self.graph };
         ModelProto {
             ir_version: 8,
@@ -92,7 +92,11 @@ impl Builder {
             graph: Some(graph),
             ..Default::default()
         }
-        .encode_to_vec()
+    }
+
+    /// Its bytes. Equal graphs give equal bytes.
+    pub fn encode(self, name: &str) -> Vec<u8> {
+        self.model(name).encode_to_vec()
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::parts::in_parts;
 use super::{LoadOptions, Loaded, Tensor, load};
 use crate::config::{Normalize, Precision};
+use crate::parts::in_parts;
 use crate::{Error, Result};
 
 /// Pictures by number, as the network takes them.

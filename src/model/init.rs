@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::builder::{Attribute, Builder, Size, write_new};
-use super::resnet::{self, Depth, filters, ints};
+use super::resnet::{ResNet, Seeded, filters, ints};
 use crate::{Context, Error, Result};
 
 /// What `lakelens model init` builds.
@@ -42,14 +42,18 @@ pub fn init(arch: Arch, seed: u64, out: &Path, classes: Option<usize>) -> Result
 
 /// Writes a ResNet-50 whose weights bear the names of torchvision's state dictionary. See [`init`].
 pub fn init_resnet50(seed: u64, out: &Path, classes: usize) -> Result<()> {
-    check_classes(classes)?;
-    write(out, "resnet50", &resnet::encode(Depth::Fifty, seed, classes), classes, RESNET)
+    init_resnet(ResNet::Resnet50, seed, out, classes)
 }
 
 /// Writes a ResNet-18 whose weights bear the names of torchvision's state dictionary. See [`init`].
 pub fn init_resnet18(seed: u64, out: &Path, classes: usize) -> Result<()> {
+    init_resnet(ResNet::Resnet18, seed, out, classes)
+}
+
+fn init_resnet(arch: ResNet, seed: u64, out: &Path, classes: usize) -> Result<()> {
     check_classes(classes)?;
-    write(out, "resnet18", &resnet::encode(Depth::Eighteen, seed, classes), classes, RESNET)
+    let graph = arch.graph(224, classes, &mut Seeded(seed)).map_err(Error::failed)?;
+    write(out, arch.name(), &graph.encode(arch.name()), classes, RESNET)
 }
 
 /// Writes a network of two convolutions, a pooling and a matrix product. See [`init`].

@@ -8,7 +8,7 @@ use super::engine::{self, WithEngine};
 use super::heads::{self, Heads};
 use super::onnx::{Source, inside};
 use super::tract::{Finish, TractModel};
-use super::{Model, ModelInfo, Tensor, compile, digest, labels};
+use super::{Model, ModelInfo, Tensor, compile, digest, import, labels};
 use crate::config::{Activation, Decode, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
 use crate::error::panic_text;
 use crate::{Context, Error, Result};
@@ -145,17 +145,16 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     if !meta.is_dir() && !meta.is_file() {
         return Err(Error::config(format_args!("model {}: neither a folder nor a file", path.display())));
     }
-    let (mut file, folder, graph) = if meta.is_dir() { described(path)? } else { bare(path)? };
-    let source = Source::read(&graph, &folder)?;
+    let (mut file, folder, source) = if meta.is_dir() { described(path)? } else { bare(path)? };
     let labels = match &file.labels {
         Some(name) => {
             let of = in_folder(&folder, name, "labels")?;
             Some((of.display().to_string(), labels::read(&of)?))
         }
-        None => source.labels().map(|l| (format!("the metadata of {}", graph.display()), l)),
+        None => source.labels().map(|l| (format!("the metadata of {}", source.path.display()), l)),
     };
     let heads = heads::find(source.graph(), &file.outputs, labels.as_ref().map(|(_, l)| l.len()))
-        .map_err(|e| Error::config(format_args!("{}: {e}", graph.display())))?;
+        .map_err(|e| Error::config(format_args!("{}: {e}", source.path.display())))?;
     let activation = match (file.outputs.activation, heads.ends_in) {
         // Probabilities are not put through a second activation.
         (None, Some(_)) => Activation::None,
@@ -171,23 +170,20 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     Ok(Opened { file, folder, source, heads, labels })
 }
 
-fn described(folder: &Path) -> Result<(ModelFile, PathBuf, PathBuf)> {
+fn described(folder: &Path) -> Result<(ModelFile, PathBuf, Source)> {
     let path = folder.join("model.yaml");
     let file = super::model_file::read_model_file(&path)?;
-    let graph = match (&file.graph, &file.weights) {
-        (Some(graph), None) => in_folder(folder, graph, "graph")?,
-        (None, Some(_)) => {
-            return Err(Error::config(format_args!(
-                "{}: weights without a graph are not read by this build; export the model as ONNX and name it under graph",
-                path.display()
-            )));
+    let source = match (&file.graph, &file.weights, &file.arch) {
+        (Some(graph), None, None) => Source::read(&in_folder(folder, graph, "graph")?, folder)?,
+        (None, Some(weights), Some(arch)) => {
+            import::from_weights(&in_folder(folder, weights, "weights")?, arch, file.preprocess.crop as usize)?
         }
-        _ => return Err(Error::config(format_args!("{}: name the ONNX file under graph", path.display()))),
+        _ => return Err(Error::config(format_args!("{}: name `graph`, or `weights` and `arch`", path.display()))),
     };
-    Ok((file, folder.to_path_buf(), graph))
+    Ok((file, folder.to_path_buf(), source))
 }
 
-fn bare(path: &Path) -> Result<(ModelFile, PathBuf, PathBuf)> {
+fn bare(path: &Path) -> Result<(ModelFile, PathBuf, Source)> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let file = ModelFile {
         version: 1,
@@ -201,7 +197,8 @@ fn bare(path: &Path) -> Result<(ModelFile, PathBuf, PathBuf)> {
     };
     let path = path.canonicalize().context(format_args!("opening {}", path.display()))?;
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    Ok((file, folder, path))
+    let source = Source::read(&path, &folder)?;
+    Ok((file, folder, source))
 }
 
 fn in_folder(folder: &Path, name: &Path, field: &str) -> Result<PathBuf> {

@@ -7,28 +7,34 @@ mod compile;
 mod digest;
 mod engine;
 mod heads;
+mod import;
 mod init;
 mod inspect;
 mod labels;
 mod load;
 mod model_file;
+mod new_folder;
 mod onnx;
-mod parts;
 mod quantize;
 mod random;
 mod resnet;
 mod scores;
+mod state;
 pub mod torch;
 mod tract;
 mod weights;
 
 pub use compare::{Bar, Comparison, Pictures, TORN, compare, load_to_compare};
 pub use digest::preprocess_digest;
+pub use import::{Import, import};
 pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, init_tiny_nan};
 pub use inspect::{Inspection, inspect};
 pub use load::{LoadOptions, Loaded, load};
 pub use model_file::read_model_file;
 pub use quantize::{Quantized, Share, quantize};
+pub use resnet::ResNet;
+pub(crate) use scores::{activate, top_k};
+pub use state::{StateDict, StateTensor};
 
 use std::sync::Arc;
 

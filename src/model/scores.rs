@@ -6,7 +6,7 @@ use crate::config::Activation;
 use crate::flow::Label;
 
 /// Turns logits into scores, in place. The sums are in double precision.
-pub(super) fn activate(logits: &mut [f32], activation: Activation) {
+pub(crate) fn activate(logits: &mut [f32], activation: Activation) {
     match activation {
         Activation::None => {}
         Activation::Sigmoid => logits.iter_mut().for_each(|v| *v = (1.0 / (1.0 + (-f64::from(*v)).exp())) as f32),
@@ -20,7 +20,7 @@ pub(super) fn activate(logits: &mut [f32], activation: Activation) {
 }
 
 /// The best `k` classes by score, best first, the lower index first among equals, none below `min_score`.
-pub(super) fn top_k(scores: &[f32], k: usize, min_score: f32, names: &[Arc<str>]) -> Vec<Label> {
+pub(crate) fn top_k(scores: &[f32], k: usize, min_score: f32, names: &[Arc<str>]) -> Vec<Label> {
     let k = k.min(scores.len());
     if k == 0 {
         return Vec::new();

@@ -11,6 +11,7 @@ use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
 use crate::flow::{Partition, Record};
 use crate::format::json::{self, JsonForm};
+use crate::head::Heads;
 use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Transactions, Which};
 use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
 use crate::source::{self, Control, ListingOptions, Progress, Source};
@@ -34,10 +35,7 @@ pub enum Mode {
 /// Starts what `pipeline` names.
 pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<Parts> {
     let dry = mode == Mode::DryRun;
-    let loaded = match &pipeline.model {
-        Some(model) => Some(model::load(&model.path, &model::LoadOptions::of(model.precision, &pipeline.output, &pipeline.decode))?),
-        None => None,
-    };
+    let (loaded, heads) = load(pipeline)?.map_or((None, Heads::default()), |(loaded, heads)| (Some(loaded), heads));
     let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };
     // Sinks first: a topic that is missing must be found before the group is joined.
     let transactions = match config::effective_delivery(pipeline).0 {
@@ -66,6 +64,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         memory: pipeline.memory.0,
         batch: pipeline.batch.clone(),
         threads: pipeline.model.as_ref().map_or(0, |m| m.threads),
+        heads,
         output: pipeline.output.clone(),
         reject_limit,
         bounds: Bounds::default(),
@@ -73,6 +72,16 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         stop: common.stop.clone(),
         quiet: common.quiet,
     })
+}
+
+/// Loads the model and the heads on it; `None` in a pipeline without a model.
+pub fn load(pipeline: &Pipeline) -> Result<Option<(model::Loaded, Heads)>> {
+    let Some(model) = &pipeline.model else { return Ok(None) };
+    let options = model::LoadOptions::of(model.precision, &pipeline.output, &pipeline.decode);
+    let want_embedding = options.want_embedding || !pipeline.heads.is_empty();
+    let loaded = model::load(&model.path, &model::LoadOptions { want_embedding, ..options })?;
+    let heads = Heads::read(&pipeline.heads, loaded.info())?;
+    Ok(Some((loaded, heads)))
 }
 
 fn needs_s3(pipeline: &Pipeline, dry: bool) -> bool {

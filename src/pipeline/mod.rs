@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::fetch::Fetcher;
 use crate::flow::MemoryBudget;
+use crate::head::Heads;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
 use crate::sandbox::Helper;
@@ -58,6 +59,8 @@ pub struct Parts {
     pub batch: config::Batch,
     /// Worker threads; 0 = one a core.
     pub threads: usize,
+    /// Classifiers on its embeddings.
+    pub heads: Heads,
     /// What a record holds.
     pub output: config::Output,
     /// When too much is rejected.
@@ -116,7 +119,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
                 memory: memory.decode.clone(),
             },
             loaded.model.clone(),
-            RecordForm::new(loaded.info(), &parts.output),
+            RecordForm::new(loaded.info(), &parts.output, parts.heads),
             done_tx.clone(),
             fatal_tx.clone(),
             stats.clone(),

@@ -86,7 +86,7 @@ fn run(model: Arc<dyn Model>, loaded: &Loaded, files: &[Bytes], threads: usize, 
         memory: memory.clone(),
         helper: None,
     };
-    let form = RecordForm::new(loaded.info(), &config::Output::default());
+    let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
     let pool = Compute::start(config, model, form, done, fatal, Arc::default()).unwrap();
     let intake = pool.intake();
     files.iter().enumerate().for_each(|(n, bytes)| intake.push(envelope(n as i64, bytes.clone())));

@@ -71,7 +71,6 @@ pub struct Coordinator {
     asking: Vec<bool>,
     asked: Instant,
     behind: Vec<Option<i64>>,
-    stopped: bool,
     /// When the stop was asked for, or a sink's last word since then.
     stop_heard: Option<Instant>,
     /// When it was asked to stop, some source had more to give.
@@ -106,7 +105,6 @@ impl Coordinator {
             asking: vec![false; count],
             asked: Instant::now(),
             behind: vec![None; count],
-            stopped: false,
             stop_heard: None,
             input_left: false,
         }
@@ -123,7 +121,7 @@ impl Coordinator {
         for (partition, lane) in std::mem::take(&mut self.lanes) {
             self.ledger.account(&partition).handed_back += lane.open;
         }
-        Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stopped && (self.input_left || left), error }
+        Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stop_heard.is_some() && (self.input_left || left), error }
     }
 
     async fn serve(&mut self) -> Result<()> {
@@ -338,7 +336,6 @@ impl Coordinator {
 
     fn drain(&mut self) {
         tracing::info!("stopping: finishing what is being decoded, handing back the rest");
-        self.stopped = true;
         self.stop_heard = Some(Instant::now());
         self.input_left = self.ended < self.feeds.len();
         self.phase = Phase::Draining(Instant::now());

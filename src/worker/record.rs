@@ -9,20 +9,24 @@ use super::compute::FileFacts;
 use crate::config::Output;
 use crate::flow::{Item, Record};
 use crate::format::source_ref;
+use crate::head::Heads;
 use crate::model::{ModelInfo, Prediction};
 
 /// What all records of one run have in common.
 #[derive(Debug, Clone)]
 pub struct RecordForm {
     info: Arc<ModelInfo>,
-    labels: bool,
+    heads: Heads,
+    top_k: usize,
+    min_score: f32,
     embeddings: bool,
 }
 
 impl RecordForm {
-    /// Records of `model` with what `output` asks for.
-    pub fn new(info: &ModelInfo, output: &Output) -> Self {
-        Self { info: Arc::new(info.clone()), labels: output.top_k > 0, embeddings: output.embeddings }
+    /// Records of the model `info` with what `output` asks for, and what `heads` say of its embeddings.
+    pub fn new(info: &ModelInfo, output: &Output, heads: Heads) -> Self {
+        let &Output { top_k, min_score, embeddings, .. } = output;
+        Self { info: Arc::new(info.clone()), heads, top_k, min_score, embeddings }
     }
 
     /// The record of one image.
@@ -39,8 +43,8 @@ impl RecordForm {
             width: file.width,
             height: file.height,
             sha256: file.sha256,
-            labels: self.labels.then_some(prediction.labels),
-            heads: None,
+            labels: (self.top_k > 0).then_some(prediction.labels),
+            heads: self.heads.label(&prediction.embedding, self.top_k, self.min_score),
             embedding_dim: self.embeddings.then_some(self.info.embedding_dim as u32),
             embedding: self.embeddings.then_some(prediction.embedding),
             space: self.info.space.clone(),

@@ -17,4 +17,6 @@ fn the_demo_labels_what_it_draws_and_rejects_what_is_broken() {
     assert!(said.contains(&format!("{right} of 196 pictures are labelled as what they were drawn as")), "{said}");
     assert_eq!(records(&folder.path().join("demo/records.jsonl.rejected.jsonl")).len(), 5);
     assert!(folder.path().join("demo/records.parquet").exists());
+    let page = std::fs::read_to_string(folder.path().join("demo/report.html")).unwrap();
+    assert!(said.contains("demo/report.html") && page.matches("\"thumbnail\":\"/9j/").count() == 196);
 }

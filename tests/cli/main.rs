@@ -10,6 +10,7 @@ mod outputs;
 mod precision;
 mod quantize;
 mod refusals;
+mod report;
 mod resume;
 mod stopping;
 mod watchdog;

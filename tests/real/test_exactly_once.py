@@ -55,6 +55,13 @@ def judge(kafka, topics, asked):
         assert all(r["uri"].endswith(asked[r["id"]]) for r in found)
 
 
+def until_it_writes(kafka, topics):
+    deadline = time.monotonic() + 60
+    while not kafka.read(topics["labels"]):
+        assert time.monotonic() < deadline, "the worker writes nothing"
+        time.sleep(0.1)
+
+
 def counts(lakelens):
     return Counter(word for p in lakelens.started for word in ("a transaction was aborted", "have fenced") if word in lakelens.log(p))
 
@@ -89,10 +96,7 @@ def test_a_worker_that_was_frozen_past_its_session_writes_nothing_more(kafka, s3
     asked = lake(s3, bucket, kafka, topic, 4000)
     file = lakelens.write("p.yaml", config(topic, bucket, tiny, s3, topics))
     zombie = lakelens.start("run", file)
-    deadline = time.monotonic() + 60
-    while not kafka.read(topics["labels"]):
-        assert time.monotonic() < deadline, "the worker writes nothing"
-        time.sleep(0.1)
+    until_it_writes(kafka, topics)
     zombie.send_signal(signal.SIGSTOP)
     heir = lakelens.start("run", file)
     time.sleep(12)
@@ -110,10 +114,11 @@ def test_a_worker_that_was_frozen_past_its_session_writes_nothing_more(kafka, s3
 
 def test_a_stop_while_the_broker_is_away_ends_in_time_and_loses_nothing(kafka, s3, bucket, lakelens, tiny):
     topic, topics = kafka.topic("refs", PARTITIONS), make_topics(kafka)
-    asked = lake(s3, bucket, kafka, topic, 4000)
+    # More than a quick machine does before the broker is gone: with nothing left to deliver, the end would rightly be 0.
+    asked = lake(s3, bucket, kafka, topic, 12000)
     file = lakelens.write("p.yaml", config(topic, bucket, tiny, s3, topics))
     worker = lakelens.start("run", file)
-    time.sleep(4)
+    until_it_writes(kafka, topics)
     with kafka.away():
         time.sleep(1)
         begun = time.monotonic()

@@ -1,6 +1,7 @@
 //! A pointwise convolution and the depthwise one that alone reads it, a few rows at a time: what is between is made, read and forgotten in L2, where as a
 //! whole map it would go out to L3 and come back. So begin the blocks of MobileNets and EfficientNets, whose largest maps these are.
 
+use super::conv::check;
 use super::depthwise::{Depthwise, Slides};
 use super::direct::Direct;
 use super::element::Packs;
@@ -101,9 +102,9 @@ impl<I: Packs> Banded<I> {
     {
         let [first, second] = self.shapes;
         assert!(args.residual.is_none(), "nothing is added to a depthwise convolution that runs in bands");
-        super::conv::check("input", args.input.len(), args.images * first.input[0] * first.input[1], first.in_channels, args.input_pitch);
+        check("input", args.input.len(), args.images * first.input[0] * first.input[1], first.in_channels, args.input_pitch);
         let [oh, ow] = second.output();
-        super::conv::check("output", args.output.len(), args.images * oh * ow, second.out_channels, args.output_pitch);
+        check("output", args.output.len(), args.images * oh * ow, second.out_channels, args.output_pitch);
         let (row, most) = self.band();
         let words = (row * most).div_ceil(I::OF_A_WORD);
         let (band, scratch) = args.scratch.split_at_mut(words + LINE);

@@ -35,9 +35,21 @@ pub(crate) enum Convolution {
     F32(Conv),
     Bf16(ConvBf16),
     Int8(ConvInt8),
+    /// A pointwise one and the depthwise one behind it, together.
+    BandedF32(Banded<f32>),
+    BandedBf16(Banded<Bf16>),
 }
 
 impl Convolution {
+    /// The two of [`Kind::Banded`], over maps of `dtype`.
+    fn banded(two: &(ConvLayer, Activation, ConvLayer), activation: Activation, dtype: Dtype) -> Self {
+        fn part(conv: &ConvLayer, activation: Activation) -> Part<'_> {
+            Part { shape: conv.shape, weights: &conv.weights, bias: &conv.bias, activation }
+        }
+        let (first, second) = (part(&two.0, two.1), part(&two.2, activation));
+        if dtype == Dtype::Bf16 { Self::BandedBf16(Banded::new(&first, &second)) } else { Self::BandedF32(Banded::new(&first, &second)) }
+    }
+
     /// From values of `x` and `residual` (if there is one) to those of `to`.
     fn new(conv: &ConvLayer, activation: Activation, x: Dtype, residual: Option<Dtype>, to: Dtype, isa: Isa) -> Self {
         let ConvLayer { shape, weights, steps, bias, algorithm } = conv;
@@ -56,6 +68,8 @@ impl Convolution {
             Self::F32(conv) => conv.weight_bytes(),
             Self::Bf16(conv) => conv.weight_bytes(),
             Self::Int8(conv) => conv.weight_bytes(),
+            Self::BandedF32(two) => two.weight_bytes(),
+            Self::BandedBf16(two) => two.weight_bytes(),
         }
     }
 
@@ -64,37 +78,8 @@ impl Convolution {
             Self::F32(conv) => conv.scratch(images),
             Self::Bf16(conv) => conv.scratch(images),
             Self::Int8(conv) => conv.scratch(images),
-        }
-    }
-}
-
-/// Two convolutions that run together, by the type of their maps.
-#[derive(Debug)]
-pub(crate) enum Pair {
-    F32(Banded<f32>),
-    Bf16(Banded<Bf16>),
-}
-
-impl Pair {
-    fn new(two: &(ConvLayer, Activation, ConvLayer), activation: Activation, dtype: Dtype) -> Self {
-        fn part(conv: &ConvLayer, activation: Activation) -> Part<'_> {
-            Part { shape: conv.shape, weights: &conv.weights, bias: &conv.bias, activation }
-        }
-        let (first, second) = (part(&two.0, two.1), part(&two.2, activation));
-        if dtype == Dtype::Bf16 { Self::Bf16(Banded::new(&first, &second)) } else { Self::F32(Banded::new(&first, &second)) }
-    }
-
-    fn weight_bytes(&self) -> usize {
-        match self {
-            Self::F32(pair) => pair.weight_bytes(),
-            Self::Bf16(pair) => pair.weight_bytes(),
-        }
-    }
-
-    fn scratch(&self) -> usize {
-        match self {
-            Self::F32(pair) => pair.scratch(),
-            Self::Bf16(pair) => pair.scratch(),
+            Self::BandedF32(two) => two.scratch(),
+            Self::BandedBf16(two) => two.scratch(),
         }
     }
 }
@@ -106,8 +91,6 @@ pub(crate) enum Step {
     Import { input: usize, to: View },
     /// A convolution.
     Conv { conv: Box<Convolution>, x: View, residual: Option<View>, to: View },
-    /// A convolution and the depthwise one behind it, together.
-    Banded { pair: Box<Pair>, x: View, to: View },
     /// The largest or the average of a window.
     Pool { shape: PoolShape, x: View, to: View, activation: Activation },
     /// Sum of a window.
@@ -229,9 +212,9 @@ impl Plan {
                     Step::Conv { conv, x, residual, to }
                 }
                 Kind::Banded(two) => {
-                    let pair = Box::new(Pair::new(two, activation, x.dtype));
-                    plan.weight_bytes += pair.weight_bytes();
-                    Step::Banded { pair, x, to }
+                    let conv = Box::new(Convolution::banded(two, activation, x.dtype));
+                    plan.weight_bytes += conv.weight_bytes();
+                    Step::Conv { conv, x, residual: None, to }
                 }
                 Kind::MaxPool(window) => Step::Pool { shape: pool_shape(window, x.shape, Pooling::Max), x, to, activation },
                 Kind::AvgPool(window, Divisor::One) => Step::SumPool { window: *window, x, to, activation },

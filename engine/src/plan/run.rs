@@ -1,7 +1,7 @@
 //! Running a plan.
 
 use super::steps::{self, Map, MapMut};
-use super::{Convolution, Pair, Plan, Step, Uniform, View};
+use super::{Convolution, Plan, Step, Uniform, View};
 use crate::ir::Dtype;
 use crate::kernels::{self, Activation, Bf16, ConvArgs, Isa, Number, U8, elementwise};
 
@@ -35,7 +35,6 @@ impl Plan {
     fn scratch(&self, images: usize) -> usize {
         let of = |step: &Step| match step {
             Step::Conv { conv, .. } => (1..=images).map(|images| conv.scratch(images)).max().unwrap_or(0),
-            Step::Banded { pair, .. } => pair.scratch(),
             _ => 0,
         };
         self.steps.iter().map(of).max().unwrap_or(0)
@@ -199,10 +198,8 @@ impl Arena<'_> {
                 (Convolution::Bf16(conv), _) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
                 (Convolution::Int8(conv), Dtype::U8(_)) => conv.run(self.conv_args::<_, U8>(x, residual.as_ref(), to, scratch)),
                 (Convolution::Int8(conv), _) => conv.run(self.conv_args::<_, f32>(x, residual.as_ref(), to, scratch)),
-            },
-            Step::Banded { pair, x, to } => match &**pair {
-                Pair::F32(pair) => pair.run(self.conv_args(x, None, to, scratch)),
-                Pair::Bf16(pair) => pair.run(self.conv_args(x, None, to, scratch)),
+                (Convolution::BandedF32(two), _) => two.run(self.conv_args(x, residual.as_ref(), to, scratch)),
+                (Convolution::BandedBf16(two), _) => two.run(self.conv_args(x, residual.as_ref(), to, scratch)),
             },
             Step::Pool { shape, x, to, .. } if x.dtype.quantized().is_some() => {
                 let (out, rest) = self.split::<U8>(to);

@@ -1,10 +1,10 @@
 //! The demo's pictures: drawn surfaces, and some files that are broken.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lakelens_surfaces::{Class, Rng, draw_jpeg, photograph_size};
 
+use crate::parts::in_parts;
 use crate::{Context, Error, Result};
 
 /// Pictures of each class.
@@ -21,20 +21,7 @@ pub(super) fn slug(label: &str) -> String {
 pub(super) fn draw(folder: &Path) -> Result<usize> {
     std::fs::create_dir_all(folder).context(format_args!("cannot make the folder {}", folder.display()))?;
     let count = OF_A_CLASS * Class::all().len();
-    let (next, threads) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
-    let work = || -> Result<()> {
-        loop {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= count {
-                return Ok(());
-            }
-            one(folder, n)?;
-        }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
+    in_parts(count, |mut part| part.try_for_each(|n| one(folder, n)))?;
     broken(folder)?;
     Ok(count)
 }

@@ -21,6 +21,7 @@ use self::range::Grid;
 use super::compare::{Answer, Bar, Comparison, Pictures, compare, load_to_compare};
 use super::heads::Heads;
 use super::load::open;
+use super::new_folder::NewFolder;
 use super::onnx::Source;
 use super::tract::Raw;
 use super::{engine, scores};
@@ -140,8 +141,7 @@ impl Work<'_> {
 /// [`Error::Config`] if the model cannot be read or has nothing to quantise; [`Error::Failed`] if it stays below the bar, in which case nothing is
 /// written, or if a picture cannot be read or the folder not be written.
 pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share), bar: &Bar, force: bool) -> Result<Quantized> {
-    folder::free(path, out, force)?;
-    let beside = folder::Beside::new(out)?;
+    let beside = NewFolder::new(out, force, path)?;
     let opened = open(path)?;
     let (mut source, heads, crop) = (opened.source, opened.heads, opened.file.preprocess.crop as usize);
     graph::normalise(&mut source, crop)?;
@@ -163,7 +163,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
     drop(runner);
     let work = Work { source, heads, activation, crop, layers, seen, grids, read };
     let chosen = choose::choose(&work, &due, &share.calibration, bar)?;
-    let bytes_after = beside.write(path, &work.source, &chosen.proto)?;
+    let bytes_after = folder::write(&beside, path, &work.source, &chosen.proto)?;
     // On the engine where it has integers, else in floats on tract: the same but for rounding, and slower.
     let precision = if engine::options(Precision::Int8).is_ok() { Precision::Int8 } else { Precision::F32 };
     let (before, after) = (load_to_compare(path, Precision::F32)?, load_to_compare(beside.path(), precision)?);
@@ -188,7 +188,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
             done.comparison.pictures
         )));
     }
-    beside.keep(path, out, force)?;
+    beside.keep(path)?;
     Ok(done)
 }
 

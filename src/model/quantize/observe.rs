@@ -10,10 +10,10 @@ use tract_onnx::tract_hir::internal::{TVec, TypedSimplePlan, TypedSimpleState, t
 use super::super::compare::Pictures;
 use super::super::heads::Heads;
 use super::super::onnx::Source;
-use super::super::parts::in_parts;
 use super::super::tract::Raw;
 use super::super::{Tensor, compile};
 use super::range::Histogram;
+use crate::parts::in_parts;
 use crate::{Error, Result};
 
 /// A graph on stock tract, with more outputs than logits and embedding.

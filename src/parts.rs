@@ -1,4 +1,4 @@
-//! Work on many pictures, on all cores.
+//! Work on many things, on all cores.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::Result;
 
 /// Splits `count` things into eight parts, works on them on all cores, and gives the results in order: the same on a machine with other cores.
-pub(super) fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> Result<T> + Sync) -> Result<Vec<T>> {
+pub(crate) fn in_parts<T: Send>(count: usize, work: impl Fn(Range<usize>) -> Result<T> + Sync) -> Result<Vec<T>> {
     const PARTS: usize = 8;
     let (next, threads) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, |n| n.get().min(PARTS)));
     let turns = || {
