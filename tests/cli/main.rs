@@ -8,6 +8,7 @@ mod demo;
 mod helpers;
 mod outputs;
 mod precision;
+mod pull;
 mod quantize;
 mod refusals;
 mod report;
