@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod preprocess;
 pub mod sandbox;
 pub mod model;
+pub mod hub;
 pub mod format;
 pub mod records;
 pub mod head;

@@ -111,7 +111,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Relabel(args) => relabel::run(&args, &common),
         Command::Audit(args) => audit::run(args, common).await,
         Command::Report(args) => report::run(args, &common),
-        Command::Model(command) => model::run(command, &common),
+        Command::Model(command) => model::run(command, &common).await,
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => schema::completions(&args),

@@ -2,6 +2,7 @@
 
 mod head;
 mod import;
+mod pull;
 mod quantize;
 
 use std::path::PathBuf;
@@ -39,16 +40,18 @@ pub enum Command {
         model: PathBuf,
     },
     Import(import::Args),
+    Pull(Box<pull::Args>),
     #[command(subcommand)]
     Head(head::Command),
     Quantize(quantize::QuantizeArgs),
     Verify(quantize::VerifyArgs),
 }
 
-pub fn run(command: Command, common: &Common) -> Result<()> {
+pub async fn run(command: Command, common: &Common) -> Result<()> {
     match command {
         Command::Head(command) => head::run(&command, common),
         Command::Import(args) => import::run(&args, common),
+        Command::Pull(args) => pull::run(&args, common).await,
         Command::Quantize(args) => quantize::run(&args, common),
         Command::Verify(args) => quantize::verify(&args, common),
         Command::Init { arch, seed, out, classes } => {

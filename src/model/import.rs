@@ -59,10 +59,10 @@ pub fn import(from: &Import<'_>, out: &Path, force: bool) -> Result<Loaded> {
 }
 
 /// The description as a person would write it: a line a field, JSON (which is YAML) within.
-fn yaml(file: &ModelFile) -> Result<Vec<u8>> {
+pub(super) fn yaml(file: &ModelFile) -> Result<Vec<u8>> {
     let fields = serde_json::to_value(file).map_err(Error::failed)?;
     let mut text = String::new();
-    for name in ["version", "name", "weights", "arch", "labels", "preprocess"] {
+    for name in ["version", "name", "graph", "weights", "arch", "labels", "preprocess"] {
         if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
             text.push_str(&format!("{name}: {value}\n"));
         }

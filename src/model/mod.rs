@@ -1,5 +1,6 @@
 //! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
 
+mod adopt;
 pub mod bench;
 mod builder;
 mod compare;
@@ -20,9 +21,11 @@ mod random;
 mod resnet;
 mod scores;
 mod state;
+pub mod torch;
 mod tract;
 mod weights;
 
+pub use adopt::{Adopt, adopt};
 pub use compare::{Bar, Comparison, Pictures, TORN, compare, load_to_compare};
 pub use digest::preprocess_digest;
 pub use import::{Import, import};

@@ -9,6 +9,7 @@ mod head;
 mod helpers;
 mod outputs;
 mod precision;
+mod pull;
 mod quantize;
 mod refusals;
 mod report;
