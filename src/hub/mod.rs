@@ -1,7 +1,7 @@
 //! Models from elsewhere: `lakelens model pull`.
 //!
 //! `source.rs` reads what the user typed, `known.rs` is the table of names, `client.rs` speaks to the hub and `cache.rs` keeps what it sent,
-//! `download.rs` brings one file, `describe.rs` reads what a repository says of its model, and `weights.rs` what was brought. At the end a model folder is
+//! `download.rs` brings one file, and `describe.rs` reads what a repository says of its model. At the end a model folder is
 //! built beside where it will be, loaded once, and only then takes the place of what was there.
 
 mod cache;
@@ -11,7 +11,6 @@ mod download;
 mod known;
 mod progress;
 mod source;
-mod weights;
 
 pub use client::Settings;
 pub use known::{IMAGENET, Known, LICENCE, TORCHVISION, all as known_models};
@@ -26,10 +25,9 @@ use client::{Hub, Listed, Revision};
 use describe::Description;
 use download::Want;
 use progress::Bar;
-use weights::Form;
 
 use crate::config::Preprocess;
-use crate::model::{Adopt, Import, Loaded, ResNet, adopt, import};
+use crate::model::{Adopt, Import, Loaded, ResNet, adopt, import, is_graph};
 use crate::telemetry::escape;
 use crate::{Context, Error, Result};
 
@@ -259,7 +257,7 @@ fn write(brought: Brought, name: &str, parent: &Path, ask: &Ask) -> Result<Loade
     };
     let preprocess = ask.preprocess.as_ref().unwrap_or(&brought.preprocess.0);
     let labels = labels.as_deref();
-    if weights::form(&brought.file)? == Form::Onnx {
+    if is_graph(&brought.file)? {
         let graph = &brought.file;
         return adopt(&Adopt { graph, beside: &brought.beside, labels, name, preprocess }, &ask.out, ask.force);
     }
@@ -268,6 +266,6 @@ fn write(brought: Brought, name: &str, parent: &Path, ask: &Ask) -> Result<Loade
         (None, Ok(arch)) => arch,
         (None, Err(why)) => return Err(Error::config(format_args!("{}: {why}: say it with --arch", brought.name))),
     };
-    let weights = weights::as_safetensors(&brought.file, &brought.name, folder.path())?;
-    import(&Import { weights: &weights, arch, labels, name, preprocess }, &ask.out, ask.force)
+    let known_as = Some(&*brought.name);
+    import(&Import { weights: &brought.file, known_as, arch, labels, name, preprocess }, &ask.out, ask.force)
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use super::load::{LoadOptions, Loaded, load};
 use super::new_folder::NewFolder;
 use super::onnx::Source;
+use super::published::as_safetensors;
 use super::resnet::ResNet;
 use super::state::StateDict;
 use super::{digest, labels};
 use crate::config::{ModelFile, Outputs, Preprocess};
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 
 /// Name of the weights in the folder.
 const WEIGHTS: &str = "model.safetensors";
@@ -17,8 +18,10 @@ const WEIGHTS: &str = "model.safetensors";
 /// What the user says of the weights.
 #[derive(Debug, Clone)]
 pub struct Import<'a> {
-    /// A safetensors file with torchvision's or timm's names.
+    /// A safetensors file or one of `torch.save`, with the names of torchvision, timm or transformers.
     pub weights: &'a Path,
+    /// What the user knows it by, where that is not its path.
+    pub known_as: Option<&'a str>,
     /// The network that they are of.
     pub arch: ResNet,
     /// Names of the classes, one a line; their numbers where not given.
@@ -29,14 +32,20 @@ pub struct Import<'a> {
     pub preprocess: &'a Preprocess,
 }
 
-/// Writes a model folder to `out`, if the network can be built of the weights and a picture goes through it. The weights are copied as they are.
+/// Writes a model folder to `out`, if the network can be built of the weights and a picture goes through it. Weights in safetensors are copied as they are.
 ///
 /// # Errors
 /// [`Error::Config`] if the weights are of another network or damaged, if the labels are of another number, or if `out` is there and not to be written
 /// over.
 pub fn import(from: &Import<'_>, out: &Path, force: bool) -> Result<Loaded> {
     let folder = NewFolder::new(out, force, from.weights)?;
-    folder.copy(from.weights, Path::new(WEIGHTS))?;
+    let path = from.weights.display().to_string();
+    let weights = as_safetensors(from.weights, from.known_as.unwrap_or(&path), folder.path())?;
+    if weights == from.weights {
+        folder.copy(&weights, Path::new(WEIGHTS))?;
+    } else {
+        std::fs::rename(&weights, folder.at(Path::new(WEIGHTS))?).context(format_args!("writing {}", out.display()))?;
+    }
     if let Some(labels) = from.labels {
         // Read before it is copied, so that the error names the user's file.
         labels::read(labels)?;
@@ -140,7 +149,14 @@ mod tests {
         save(&recorded.1, &at("w.safetensors"));
         std::fs::write(at("labels.txt"), (0..10).map(|n| format!("class {n}\n")).collect::<String>()).unwrap();
         let (weights, labels, preprocess) = (at("w.safetensors"), at("labels.txt"), Preprocess::default());
-        let from = Import { weights: &weights, arch: ResNet::Resnet18, labels: Some(&labels), name: "mine", preprocess: &preprocess };
+        let from = Import {
+            weights: &weights,
+            known_as: None,
+            arch: ResNet::Resnet18,
+            labels: Some(&labels),
+            name: "mine",
+            preprocess: &preprocess,
+        };
         import(&from, &at("imported"), false).unwrap();
         super::super::init_resnet18(5, &at("graph"), 10).unwrap();
         let picture = check_picture(&preprocess);

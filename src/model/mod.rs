@@ -16,6 +16,7 @@ mod load;
 mod model_file;
 mod new_folder;
 mod onnx;
+mod published;
 mod quantize;
 mod random;
 mod resnet;
@@ -33,6 +34,7 @@ pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, i
 pub use inspect::{Inspection, inspect};
 pub use load::{LoadOptions, Loaded, load};
 pub use model_file::read_model_file;
+pub use published::is_graph;
 pub use quantize::{Quantized, Share, quantize};
 pub use resnet::ResNet;
 pub(crate) use scores::{activate, top_k};

@@ -10,15 +10,15 @@ use crate::{Error, Result};
 
 /// Make a model of the weights of a ResNet that was trained in PyTorch.
 ///
-/// WEIGHTS is a state dictionary with the names of torchvision or timm, as `safetensors.torch.save_file(network.state_dict(), PATH)` writes it; no ONNX
-/// is needed. A fine-tuned classifier may have any number of classes, and may stand in a Sequential. What surrounds the names of a wrapped network (`module.`,
+/// WEIGHTS is a state dictionary with the names of torchvision, timm or transformers, as `safetensors.torch.save_file(network.state_dict(), PATH)` or
+/// `torch.save(network.state_dict(), PATH)` writes it; no ONNX is needed. Of torch's own files only the tensors are read, and nothing in them is run. A fine-tuned classifier may have any number of classes, and may stand in a Sequential. What surrounds the names of a wrapped network (`module.`,
 /// `model.`) is seen through.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     lakelens model import finetuned.safetensors --arch resnet50 --labels classes.txt --out models/mine\n  \
-    lakelens model import weights.safetensors --arch resnet18 --labels classes.txt --resize 236 --interpolation bicubic --out models/mine")]
+    lakelens model import checkpoint.pth --arch resnet18 --labels classes.txt --resize 236 --interpolation bicubic --out models/mine")]
 pub struct Args {
-    /// The weights: a safetensors file.
+    /// The weights: a safetensors file, or one of torch.save (.pth, .pt).
     weights: PathBuf,
     /// The network that they are of.
     #[arg(long)]
@@ -66,7 +66,14 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         std: channels("--std", args.std.as_deref())?.unwrap_or(default.std),
         ..default
     };
-    let from = Import { weights: &args.weights, arch: args.arch, labels: args.labels.as_deref(), name: &name, preprocess: &preprocess };
+    let from = Import {
+        weights: &args.weights,
+        known_as: None,
+        arch: args.arch,
+        labels: args.labels.as_deref(),
+        name: &name,
+        preprocess: &preprocess,
+    };
     let loaded = import(&from, &args.out, args.force)?;
     let info = loaded.info();
     if common.json {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::model::torch;
+use super::torch;
 use crate::{Context, Error, Result};
 
 /// What a file is, told by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+enum Form {
     /// A header in JSON, and the tensors.
     Safetensors,
     /// What `torch.save` writes.
@@ -21,11 +21,15 @@ pub enum Form {
     Onnx,
 }
 
-/// Tells what the file at `path` is.
+/// Whether the file at `path` is neither a safetensors file nor one of torch, and so, if a model, a graph.
 ///
 /// # Errors
 /// [`Error::Failed`] if it cannot be read.
-pub fn form(path: &Path) -> Result<Form> {
+pub fn is_graph(path: &Path) -> Result<bool> {
+    Ok(form(path)? == Form::Onnx)
+}
+
+fn form(path: &Path) -> Result<Form> {
     let mut head = Vec::new();
     let doing = || format!("reading {}", path.display());
     File::open(path).and_then(|file| file.take(16).read_to_end(&mut head)).context(doing())?;
@@ -44,7 +48,7 @@ fn form_of(head: &[u8]) -> Form {
 ///
 /// # Errors
 /// [`Error::Config`] if the file at `path` is damaged, or does more than hold tensors; `name` is what the user knows it by.
-pub fn as_safetensors(path: &Path, name: &str, folder: &Path) -> Result<PathBuf> {
+pub(super) fn as_safetensors(path: &Path, name: &str, folder: &Path) -> Result<PathBuf> {
     let out = folder.join("weights.safetensors");
     let wrong = |e: String| Error::config(format_args!("{name}: {e}"));
     match form(path)? {
