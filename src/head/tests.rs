@@ -61,8 +61,9 @@ fn what_is_fitted_is_the_least_of_the_penalised_loss() {
 fn a_head_reads_back_as_it_was_and_damage_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("h.json");
-    let mut head = train(&clouds(3, 10, 4, 3.0), &(0..30).collect::<Vec<_>>(), 0.1).unwrap();
-    head.validation = Some(cross_validate(&clouds(3, 10, 4, 3.0), 0.1, 1).unwrap());
+    let examples = clouds(3, 10, 4, 9.0);
+    let mut head = train(&examples, &(0..30).collect::<Vec<_>>(), 0.1).unwrap();
+    head.validation = Some(cross_validate(&examples, 0.1, 1).unwrap());
     head.write(&path).unwrap();
     assert_eq!(Head::read(&path).unwrap(), head);
     let text = std::fs::read_to_string(&path).unwrap();
