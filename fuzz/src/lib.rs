@@ -14,6 +14,8 @@ pub mod flow;
 pub mod preprocess;
 #[path = "../../src/reference/mod.rs"]
 pub mod reference;
+#[path = "../../src/model/torch/mod.rs"]
+pub mod torch;
 
 /// The input of a network.
 pub mod model {
@@ -75,4 +77,18 @@ pub fn message(message: &[u8]) {
     // A redriven message has as many items, and asks for one of them.
     let last = (items.len() - 1).to_string().into_bytes();
     assert_eq!(parse(Some(message), &[(ONLY_ITEM.into(), Some(last.into()))]).len(), items.len());
+}
+
+/// Reads a file as `lakelens model pull` and `import` do.
+///
+/// # Panics
+/// If what was read is longer than the file allows, or what is wrong with it is not one short line.
+pub fn torch_file(bytes: &[u8]) {
+    match torch::parse(&mut std::io::Cursor::new(bytes), bytes.len() as u64) {
+        Ok(tensors) => {
+            assert!(tensors.values().map(|t| t.bytes.len()).sum::<usize>() <= 2 * bytes.len());
+            assert!(tensors.values().all(|t| t.dims.iter().product::<usize>() * t.kind.bytes() == t.bytes.len()));
+        }
+        Err(why) => assert!(!why.is_empty() && why.len() < 1000, "{why}"),
+    }
 }

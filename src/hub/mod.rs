@@ -14,7 +14,7 @@ mod source;
 
 pub use client::Settings;
 pub use known::{IMAGENET, Known, LICENCE, TORCHVISION, all as known_models};
-pub use source::Source;
+pub use source::{Source, is_loopback};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -42,10 +42,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "bilinear")]
     interpolation: Interpolation,
     /// Mean of each channel, of pixels from 0 to 1: R,G,B.
-    #[arg(long, value_delimiter = ',', num_args = 3, value_name = "R,G,B", value_parser = crate::cli::finite)]
+    #[arg(long, value_delimiter = ',', value_name = "R,G,B", value_parser = crate::cli::finite)]
     mean: Option<Vec<f32>>,
     /// Standard deviation of each channel.
-    #[arg(long, value_delimiter = ',', num_args = 3, value_name = "R,G,B", value_parser = crate::cli::finite)]
+    #[arg(long, value_delimiter = ',', value_name = "R,G,B", value_parser = crate::cli::finite)]
     std: Option<Vec<f32>>,
     /// Write over an existing folder.
     #[arg(long)]

@@ -151,7 +151,8 @@ fn a_wrong_file_never_takes_the_place_of_a_good_one() {
     // A small file, of which the hub says git's hash.
     let config = config().replace("thing", "thong");
     server.state.lock().unwrap().damaged = [("config.json".into(), config.into_bytes())].into();
-    let error = stderr(&pull(at, &server, &["hf:me/net", "--out", "m", "--force"], &vars, 1));
+    let anew = at.join("anew");
+    let error = stderr(&pull(at, &server, &["hf:me/net", "--out", "m", "--force"], &[("HF_HOME", anew.to_str().unwrap())], 1));
     assert!(error.contains("config.json") && error.contains("not kept"), "{error}");
     // The right bytes, which are no network.
     server.state.lock().unwrap().damaged.clear();
@@ -202,14 +203,17 @@ fn a_repository_that_says_too_little_is_told_of_with_what_to_type() {
         .files
         .insert("preprocessor_config.json".into(), PIXELS.replace("\"resample\": 3", "\"resample\": 1").into());
     assert!(stderr(&pull(at, &server, &["hf:me/net"], &[], 2)).contains("resample"));
+    // A commit never changes, so another server's needs another cache.
+    let anew = at.join("anew");
+    let vars = [("HF_HOME", anew.to_str().unwrap())];
     let graph = server.state.lock().unwrap().files.remove("onnx/model.onnx").unwrap();
     for name in ["a.onnx", "b.onnx"] {
         server.state.lock().unwrap().files.insert(name.into(), graph.clone());
     }
     server.state.lock().unwrap().files.insert("preprocessor_config.json".into(), PIXELS.into());
-    let error = stderr(&pull(at, &server, &["hf:me/net"], &[], 2));
+    let error = stderr(&pull(at, &server, &["hf:me/net"], &vars, 2));
     assert!(error.contains("hf:me/net:a.onnx") && error.contains("hf:me/net:b.onnx"), "{error}");
-    pull(at, &server, &["hf:me/net:b.onnx", "--out", "b"], &[], 0);
+    pull(at, &server, &["hf:me/net:b.onnx", "--out", "b"], &vars, 0);
     assert!(stderr(&pull(at, &server, &["hf:me/none"], &[], 1)).contains("there is no model me/none"));
     assert!(stderr(&pull(at, &server, &["https://h/m.onnx"], &[], 2)).contains("#sha256="));
 }

@@ -85,12 +85,13 @@ fn answer(name: &str, stream: TcpStream, state: &Mutex<State>, store: &str) -> s
     if refused {
         return head(&mut out, "401 Unauthorized", &["X-Error-Code: GatedRepo".into()], 0);
     }
-    if path.starts_with("/api/models/me/net/revision/main") {
+    // With the revision in the path, or without, as the hub's Python client asks for the newest.
+    if path.starts_with("/api/models/me/net/revision/main") || path.starts_with("/api/models/me/net?") {
         let names = state.files.keys().chain(&state.listed);
         let siblings: Vec<_> = names
             .map(|name| match state.files.get(name) {
                 Some(bytes) if is_large(name) => {
-                    json!({"rfilename": name, "size": bytes.len(), "lfs": {"sha256": sha256(bytes), "size": bytes.len()}})
+                    json!({"rfilename": name, "size": bytes.len(), "lfs": {"sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 130}})
                 }
                 Some(bytes) => json!({"rfilename": name, "size": bytes.len()}),
                 None => json!({"rfilename": name}),
@@ -107,7 +108,7 @@ fn answer(name: &str, stream: TcpStream, state: &Mutex<State>, store: &str) -> s
     if let Some(rest) = path.strip_prefix("/me/old/") {
         return head(&mut out, "307 Temporary Redirect", &[format!("Location: /me/net/{rest}")], 0);
     }
-    let file = path.strip_prefix(&format!("/me/net/resolve/{COMMIT}/")).map(str::to_owned);
+    let file = ["main", COMMIT].iter().find_map(|at| path.strip_prefix(&format!("/me/net/resolve/{at}/"))).map(str::to_owned);
     match file.as_ref().and_then(|name| Some((name, state.files.get(name)?))) {
         Some((name, bytes)) if is_large(name) => {
             let fields = [
