@@ -86,7 +86,7 @@ fn record(uri: &str, embedding: Vec<f32>) -> Record {
 }
 
 fn entries(records: &[Record]) -> impl Iterator<Item = Result<Entry>> {
-    records.to_vec().into_iter().map(|record| Ok(Entry::Record(Box::new(record))))
+    records.iter().map(|record| Ok(Entry::Record(Box::new(record.clone()))))
 }
 
 fn truth(csv: &str) -> Result<Truth> {

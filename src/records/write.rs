@@ -22,7 +22,7 @@ pub struct NewFile {
 
 enum Form {
     Lines(BufWriter<File>),
-    Parquet(Option<(FileKind, RecordFile<File>)>),
+    Parquet(Option<Box<(FileKind, RecordFile<File>)>>),
 }
 
 impl NewFile {
@@ -52,12 +52,11 @@ impl NewFile {
             Form::Lines(file) => file.write_all(&line(&record)).context(doing),
             Form::Parquet(file) => {
                 let kind = FileKind::of(&record);
-                let (known, file) = match file {
-                    Some((known, file)) => (known, file),
+                let (known, file) = &mut **match file {
+                    Some(begun) => begun,
                     none => {
                         let handle = self.temporary.as_file().try_clone().context(doing)?;
-                        let (known, file) = none.insert((kind.clone(), RecordFile::new(handle, &kind, &[])?));
-                        (known, file)
+                        none.insert(Box::new((kind.clone(), RecordFile::new(handle, &kind, &[])?)))
                     }
                 };
                 if *known != kind {
@@ -79,7 +78,7 @@ impl NewFile {
         let doing = || format!("cannot write {}", self.out.display());
         match self.form {
             Form::Lines(mut file) => file.flush().context(doing())?,
-            Form::Parquet(Some((_, file))) => file.finish().map(drop)?,
+            Form::Parquet(Some(begun)) => begun.1.finish().map(drop)?,
             Form::Parquet(None) => return Err(Error::failed(format_args!("{}: there is no record to write", self.out.display()))),
         }
         self.temporary.as_file().sync_all().context(doing())?;

@@ -138,7 +138,6 @@ mod tests {
             exact.sort_by(|a, b| cosine(&all[i], &all[*b]).total_cmp(&cosine(&all[i], &all[*a])));
             found += neighbours(&space, i, 10).iter().filter(|j| exact[..10].contains(j)).count();
         }
-        println!("{found} of 4000 neighbours");
         assert!(found > 3200, "{found} of 4000");
     }
 

@@ -41,7 +41,6 @@ fn a_head_learns_kinds_that_the_network_was_not_trained_on_and_says_the_same_whe
     let said = run(at, &["model", "head", "train", "records.parquet", "--labels", "shapes.csv", "--out", "heads/shape.json", "--json"], 0);
     let said: Value = serde_json::from_slice(&said.stdout).unwrap();
     let (accuracy, folds) = (said["validation"]["accuracy"].as_f64().unwrap(), &said["validation"]["folds"]);
-    println!("cross-validated accuracy {accuracy:.3} over {} kinds", shapes::KINDS.len());
     assert!(accuracy >= 0.5 && *folds == 5, "{said:#}");
 
     // Without a picture, and beside the network's own labels in one pass: the same answers.
