@@ -70,3 +70,9 @@ pub async fn run(command: Command, common: &Common) -> Result<()> {
         }
     }
 }
+
+/// What `option` says of the three channels, or else what they are without it.
+fn channels(option: &str, given: Option<&[f32]>, otherwise: [f32; 3]) -> Result<[f32; 3]> {
+    let Some(values) = given else { return Ok(otherwise) };
+    values.try_into().map_err(|_| crate::Error::config(format_args!("{option}: give three numbers, R,G,B")))
+}

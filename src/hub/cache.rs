@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::download::sha256;
 use super::source::{Repo, is_inside};
+use crate::model::of_file;
 use crate::temporary::temporary_in;
 use crate::{Context, Result};
 
@@ -45,7 +45,7 @@ impl Cache {
         let link = self.snapshot(commit).join(path);
         let blob = link.canonicalize().ok().filter(|blob| blob.is_file())?;
         let name = blob.file_name()?.to_str()?;
-        let broken = name.len() == 64 && sha256(&blob).is_ok_and(|hex| hex != name);
+        let broken = name.len() == 64 && of_file(&blob).is_ok_and(|(hex, _)| hex != name);
         if broken {
             tracing::warn!("{} is damaged; it is not used", blob.display());
         }

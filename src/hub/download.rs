@@ -231,17 +231,6 @@ fn hash_file(file: &mut File, hash: &mut impl Digest) -> std::io::Result<u64> {
     }
 }
 
-/// The SHA-256 of a file in hex digits.
-///
-/// # Errors
-/// It cannot be read.
-pub fn sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).context(format_args!("opening {}", path.display()))?;
-    hash_file(&mut file, &mut hash).context(format_args!("reading {}", path.display()))?;
-    Ok(hex(&hash.finalize()))
-}
-
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -19,12 +19,12 @@ pub(super) fn short(hex: &str) -> &str {
 }
 
 /// SHA-256 in 64 lower-case hex digits.
-pub(super) fn of_bytes(bytes: &[u8]) -> String {
+pub(crate) fn of_bytes(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes).as_slice())
 }
 
 /// SHA-256 of a file, read in pieces, and its length.
-pub(super) fn of_file(path: &Path) -> Result<(String, u64)> {
+pub(crate) fn of_file(path: &Path) -> Result<(String, u64)> {
     let mut file = File::open(path).context(format_args!("opening {}", path.display()))?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 18];

@@ -29,6 +29,7 @@ mod weights;
 pub use adopt::{Adopt, adopt};
 pub use compare::{Bar, Comparison, Pictures, TORN, compare, load_to_compare};
 pub use digest::preprocess_digest;
+pub(crate) use digest::{of_bytes, of_file};
 pub use import::{Import, import};
 pub use init::{Arch, NAN_BELOW, init, init_resnet18, init_resnet50, init_tiny, init_tiny_nan};
 pub use inspect::{Inspection, inspect};

@@ -9,13 +9,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::sample::Item;
 use crate::config;
 use crate::fetch::open_file;
 use crate::flow::{Location, Record, SourceRef};
+use crate::model::of_bytes;
 use crate::parts::in_parts;
 use crate::preprocess::Limits;
 use crate::reference;
@@ -84,7 +84,7 @@ fn one(record: &Record, images: &Images, max_bytes: u64, decoder: &mut Decoder) 
     let mut seen = None;
     for (path, root) in candidates(record, images) {
         match read(&path, root.as_deref(), max_bytes) {
-            Ok(bytes) if hex(&bytes) == record.sha256 => return small(&bytes, decoder),
+            Ok(bytes) if of_bytes(&bytes) == record.sha256 => return small(&bytes, decoder),
             Ok(_) => seen = Some("the file is another one than was labelled"),
             Err(why) => seen = seen.or(Some(why)),
         }
@@ -151,10 +151,6 @@ fn read(path: &Path, root: Option<&Path>, max_bytes: u64) -> std::result::Result
     let mut bytes = Vec::with_capacity(size as usize);
     file.take(max_bytes).read_to_end(&mut bytes).map_err(|_| "the file cannot be read")?;
     Ok(bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

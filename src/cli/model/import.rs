@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::channels;
+use crate::Result;
 use crate::cli::{Common, print};
 use crate::config::{Interpolation, Preprocess};
 use crate::model::{Import, ResNet, import};
 use crate::telemetry::escape;
-use crate::{Error, Result};
 
 /// Make a model of the weights of a ResNet that was trained in PyTorch.
 ///
@@ -62,8 +63,8 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         resize: args.resize,
         crop: args.crop,
         interpolation: args.interpolation,
-        mean: channels("--mean", args.mean.as_deref())?.unwrap_or(default.mean),
-        std: channels("--std", args.std.as_deref())?.unwrap_or(default.std),
+        mean: channels("--mean", args.mean.as_deref(), default.mean)?,
+        std: channels("--std", args.std.as_deref(), default.std)?,
         ..default
     };
     let from = Import {
@@ -88,10 +89,4 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
         info.embedding_dim,
         args.out.display()
     ))
-}
-
-fn channels(option: &str, given: Option<&[f32]>) -> Result<Option<[f32; 3]>> {
-    let three =
-        |values: &[f32]| <[f32; 3]>::try_from(values).map_err(|_| Error::config(format_args!("{option}: give three numbers, R,G,B")));
-    given.map(three).transpose()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use super::channels;
 use crate::cli::{Common, finite, print};
 use crate::config::{Interpolation, Preprocess, ResizeMode};
 use crate::hub::{self, Ask, IMAGENET, LICENCE, Pulled, Settings, Source, TORCHVISION};
@@ -150,17 +151,13 @@ fn preprocess(args: &Args) -> Result<Option<Preprocess>> {
         return Ok(None);
     }
     let default = Preprocess::default();
-    let three = |option: &str, given: &Option<Vec<f32>>, otherwise: [f32; 3]| match given.as_deref() {
-        None => Ok(otherwise),
-        Some(values) => <[f32; 3]>::try_from(values).map_err(|_| Error::config(format_args!("{option}: give three numbers, R,G,B"))),
-    };
     Ok(Some(Preprocess {
         resize: args.resize.unwrap_or(default.resize),
         resize_mode: if args.exact { ResizeMode::Exact } else { ResizeMode::Short },
         crop: args.crop.unwrap_or(default.crop),
         interpolation: args.interpolation.unwrap_or(default.interpolation),
-        mean: three("--mean", &args.mean, default.mean)?,
-        std: three("--std", &args.std, default.std)?,
+        mean: channels("--mean", args.mean.as_deref(), default.mean)?,
+        std: channels("--std", args.std.as_deref(), default.std)?,
         ..default
     }))
 }
