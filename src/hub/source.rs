@@ -133,7 +133,7 @@ pub(super) fn is_inside(path: &str) -> bool {
 
 impl File {
     fn parse(text: &str) -> Result<Self> {
-        let shown = escape(text.split(['?', '#', '@']).next().unwrap_or_default());
+        let shown = escape(&without_secrets(text));
         let wrong = |why: &str| Error::config(format_args!("{shown}: {why}"));
         let mut url = Url::parse(text).map_err(|e| wrong(&e.to_string()))?;
         match url.scheme() {
@@ -166,6 +166,18 @@ impl File {
     pub fn name(&self) -> String {
         let last = self.url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
         percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned()
+    }
+}
+
+/// A URL for messages: without query and fragment, and without what stands before an `@`, wherever it is, since a password that is not
+/// percent-encoded may hold `/`, `?` or `#`.
+fn without_secrets(text: &str) -> String {
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = shown.split_once("://").unwrap_or(("", shown));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}://...@{rest}"),
+        None if text.contains('@') => format!("{scheme}://..."),
+        None => shown.to_owned(),
     }
 }
 
@@ -221,6 +233,10 @@ mod tests {
         assert!(error(&format!("ftp://h/m.onnx#sha256={HEX}")).contains("https"));
         let secret = error(&format!("https://me:hunter2@h/m.onnx?token=hunter2#sha256={HEX}"));
         assert!(secret.contains("password") && !secret.contains("hunter2"), "{secret}");
+        for password in ["hunter2/hunter2", "hunter2?x", "hunter2#x"] {
+            let broken = error(&format!("https://me:{password}@h/m.onnx"));
+            assert!(!broken.contains("hunter2"), "{broken}");
+        }
         assert!(error("resnet5O").contains("did you mean resnet50?"));
         assert!(error("timm/resnet50.a1_in1k").contains("hf:timm/resnet50.a1_in1k"));
         assert!(error("hf:resnet50").contains("hf:OWNER/REPO"));
