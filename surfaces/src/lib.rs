@@ -19,6 +19,7 @@ mod rng;
 mod stone;
 pub mod stream;
 mod tiled;
+mod unseen;
 mod view;
 mod woven;
 

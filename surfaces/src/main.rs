@@ -77,7 +77,11 @@ enum Command {
         classes: Classes,
     },
     /// Prints the labels in order
-    Labels,
+    Labels {
+        /// Those that the network is not trained on
+        #[arg(long)]
+        unseen: bool,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -102,9 +106,12 @@ fn harden(bytes: &[u8], how: &[Hardening], seed: u64) -> Result<Vec<u8>, image::
 
 #[derive(clap::Args)]
 struct Classes {
-    /// Labels with commas between them, or a number of classes, evenly chosen [default: all]
+    /// Labels with commas between them, or a number of classes, evenly chosen [default: all that the network is trained on]
     #[arg(long = "classes", value_name = "A,B|N", value_parser = classes)]
     chosen: Option<Choice>,
+    /// Those that the network is not trained on
+    #[arg(long, conflicts_with = "chosen")]
+    unseen: bool,
 }
 
 /// A list that clap takes for one value.
@@ -112,7 +119,8 @@ type Choice = std::sync::Arc<[Class]>;
 
 impl Classes {
     fn list(&self) -> Vec<Class> {
-        self.chosen.as_ref().map_or_else(|| Class::all().to_vec(), |chosen| chosen.to_vec())
+        let all = if self.unseen { Class::unseen() } else { Class::all() };
+        self.chosen.as_ref().map_or_else(|| all.to_vec(), |chosen| chosen.to_vec())
     }
 }
 
@@ -188,8 +196,8 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
             }
             sheet.save(&out).map_err(|error| format!("cannot write {}: {error}", out.display()))?;
         }
-        Command::Labels => {
-            for class in Class::all() {
+        Command::Labels { unseen } => {
+            for class in if unseen { Class::unseen() } else { Class::all() } {
                 writeln!(stdout(), "{}", class.label())?;
             }
         }

@@ -106,7 +106,9 @@ fn weights_give_the_same_network_whatever_file_they_are_in() {
         ("timm", vec![("config.json", timm.as_bytes()), ("model.safetensors", &safetensors(&tensors))]),
     ] {
         let server = Server::start(&files);
-        let text = stdout(&pull(at, &server, &["hf:me/net", "--out", name], &[], 0));
+        // A cache of its own: to one cache, a repository's files at one commit are the same for good.
+        let cache = at.join(format!("hf-{name}"));
+        let text = stdout(&pull(at, &server, &["hf:me/net", "--out", name], &[("HF_HOME", cache.to_str().unwrap())], 0));
         assert!(text.contains("3 classes"), "{text}");
         assert_eq!(std::fs::read_to_string(at.join(name).join("labels.txt")).unwrap(), "a\nb\nc\n");
         assert_eq!(labels(at, name), want, "{name}");

@@ -1,60 +1,62 @@
 //! `lakelens model head train`, `lakelens relabel`, and heads beside the network's own labels.
 
-mod shapes;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
+use lakelens_surfaces::{Class, draw_jpeg};
 use serde_json::Value;
 
 use super::{lake, records, run, stderr};
 
-/// Pictures of each kind.
-const EACH: u64 = 24;
+/// Pictures of each class.
+const EACH: u64 = 16;
 
-/// The bundled network, and pictures of kinds that it was not trained on, with a CSV file that says which they are.
+/// The bundled network, and pictures of classes that it was not trained on, with a CSV file that says which they are.
 fn unseen(folder: &Path) {
-    std::fs::create_dir_all(folder.join("bundled")).unwrap();
+    for name in ["bundled", "surfaces"] {
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+    }
     for (name, bytes) in lakelens_surfaces::MODEL.unwrap() {
         std::fs::write(folder.join("bundled").join(name), bytes).unwrap();
     }
-    std::fs::create_dir_all(folder.join("shapes")).unwrap();
+    let known = std::fs::read_to_string(folder.join("bundled/labels.txt")).unwrap();
     let mut csv = "file,label\n".to_owned();
-    for (kind, (label, _)) in shapes::KINDS.iter().enumerate() {
-        assert!(lakelens_surfaces::Class::from_label(label).is_none(), "the network was trained on {label}");
+    for (number, class) in Class::unseen().iter().enumerate() {
+        assert!(known.lines().all(|label| label != class.label()), "the network was trained on {}", class.label());
         for n in 0..EACH {
-            let name = format!("{kind}-{n}.jpg");
-            shapes::draw(kind, n).save(folder.join("shapes").join(&name)).unwrap();
-            writeln!(csv, "{name},{label}").unwrap();
+            let name = format!("{number}-{n}.jpg");
+            std::fs::write(folder.join("surfaces").join(&name), draw_jpeg(*class, 7000 + n, 320, 256).unwrap()).unwrap();
+            writeln!(csv, "{name},{}", class.label()).unwrap();
         }
     }
-    std::fs::write(folder.join("shapes.csv"), csv).unwrap();
+    std::fs::write(folder.join("surfaces.csv"), csv).unwrap();
 }
 
-/// Kinds that the network never saw, by embeddings alone. Guessing is right in one of eight; scikit-learn's regression on the same embeddings in 62 to 65%.
+/// By embeddings alone. Guessing is right in one of ten; `surfaces/transfer` measures it on more pictures.
 #[test]
 fn a_head_learns_kinds_that_the_network_was_not_trained_on_and_says_the_same_wherever_it_runs() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     unseen(at);
-    run(at, &["-q", "label", "shapes", "--model", "bundled", "--out", "records.parquet"], 0);
-    let said = run(at, &["model", "head", "train", "records.parquet", "--labels", "shapes.csv", "--out", "heads/shape.json", "--json"], 0);
+    run(at, &["-q", "label", "surfaces", "--model", "bundled", "--out", "records.parquet"], 0);
+    let said =
+        run(at, &["model", "head", "train", "records.parquet", "--labels", "surfaces.csv", "--out", "heads/surface.json", "--json"], 0);
     let said: Value = serde_json::from_slice(&said.stdout).unwrap();
     let (accuracy, folds) = (said["validation"]["accuracy"].as_f64().unwrap(), &said["validation"]["folds"]);
-    assert!(accuracy >= 0.5 && *folds == 5, "{said:#}");
+    assert!(accuracy >= 0.9 && *folds == 5, "{said:#}");
 
     // Without a picture, and beside the network's own labels in one pass: the same answers.
-    let args = ["relabel", "records.parquet", "--head", "heads/shape.json", "--top-k", "2", "--out", "relabelled.jsonl"];
+    let args = ["relabel", "records.parquet", "--head", "heads/surface.json", "--top-k", "2", "--out", "relabelled.jsonl"];
     let text = String::from_utf8(run(at, &args, 0).stdout).unwrap();
-    assert!(text.contains(&format!("{} records labelled", EACH * shapes::KINDS.len() as u64)), "{text}");
+    assert!(text.contains(&format!("{} records labelled", EACH * Class::unseen().len() as u64)), "{text}");
     let args = [
         "-q",
         "label",
-        "shapes",
+        "surfaces",
         "--model",
         "bundled",
         "--head",
-        "heads/shape.json",
+        "heads/surface.json",
         "--top-k",
         "2",
         "--no-embeddings",
@@ -64,7 +66,7 @@ fn a_head_learns_kinds_that_the_network_was_not_trained_on_and_says_the_same_whe
     run(at, &args, 0);
     let heads = |name: &str| {
         let mut all: Vec<(String, String)> =
-            records(&at.join(name)).iter().map(|r| (r["uri"].to_string(), r["heads"]["shape"].to_string())).collect();
+            records(&at.join(name)).iter().map(|r| (r["uri"].to_string(), r["heads"]["surface"].to_string())).collect();
         all.sort();
         all
     };
