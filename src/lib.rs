@@ -3,6 +3,7 @@
 //!
 //! The modules in the order in which data meets them; `ARCHITECTURE.md` draws the arrows.
 
+pub mod version;
 pub mod error;
 pub mod failpoint;
 pub mod flow;

@@ -308,3 +308,15 @@ fn a_terminate_signal_drains_and_a_second_run_finishes() {
     let distinct: std::collections::BTreeSet<String> = all.iter().map(|r| r["uri"].to_string()).collect();
     assert_eq!((all.len(), distinct.len()), (200, 200));
 }
+
+#[test]
+fn version_tells_release_commit_and_target() {
+    let output = run(Path::new("."), &["--version"], 0);
+    let line = String::from_utf8(output.stdout).unwrap();
+    let (release, rest) = line.trim_end().split_once(" (").unwrap();
+    assert_eq!(release, concat!("lakelens ", env!("CARGO_PKG_VERSION")));
+    let (revision, target) = rest.strip_suffix(')').unwrap().split_once(", ").unwrap();
+    let digits = revision.strip_suffix("-dirty").unwrap_or(revision);
+    assert!(revision == "unknown" || digits.len() >= 7 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{line}");
+    assert!(target.starts_with(std::env::consts::ARCH), "{line}");
+}
