@@ -27,6 +27,7 @@ pub mod worker;
 pub mod pictures;
 pub mod pipeline;
 pub mod telemetry;
+pub mod version;
 pub mod cli;
 pub mod enqueue;
 pub mod audit;

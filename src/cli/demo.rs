@@ -62,6 +62,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         bounds: Bounds::default(),
         watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
+        stats: std::sync::Arc::default(),
         quiet: true,
     })
     .await?;

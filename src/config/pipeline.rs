@@ -280,6 +280,6 @@ pub enum Delivery {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// Address to serve on, `host:port`; none = not served.
+    /// Address to serve `/metrics`, `/livez`, `/readyz` and `/status` on, `host:port`; none = not served. A loopback address is for this machine only.
     pub listen: Option<String>,
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Entry, Mark, is_image_name};
+use crate::telemetry::{On, Wait};
 use crate::store::Problem;
 use crate::{Error, Result};
 
@@ -142,6 +143,7 @@ impl<'a> Pages<'a> {
             return Ok(None);
         }
         let mut attempt = 0u32;
+        let mut waiting: Option<Wait> = None;
         let page = loop {
             let request = self
                 .client
@@ -168,6 +170,7 @@ impl<'a> Pages<'a> {
                 )));
             }
             let pause = (Duration::from_millis(200) * (1 << attempt.min(8))).min(LONGEST_PAUSE).mul_f64(rand::random_range(0.5..1.0));
+            waiting.get_or_insert_with(|| Wait::on(On::Store, format!("the listing of s3://{}", self.bucket)));
             tracing::warn!("listing s3://{}/{}: {problem}; trying again in {} ms", self.bucket, self.prefix, pause.as_millis());
             tokio::time::sleep(pause).await;
         };

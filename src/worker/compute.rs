@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -180,6 +181,7 @@ pub struct Intake(Arc<Shared>);
 impl Intake {
     /// Queues one body for decoding.
     pub fn push(&self, body: Envelope<Body>) {
+        self.0.stats.computing.fetch_add(1, Relaxed);
         self.0.lock().bodies.push_back(Waiting { body, header: None });
         self.0.wake.notify_one();
     }
@@ -187,6 +189,7 @@ impl Intake {
     /// Drops what nobody has begun to decode.
     pub fn discard(&self) {
         let dropped = std::mem::take(&mut self.0.lock().bodies);
+        self.0.stats.computing.fetch_sub(dropped.len() as i64, Relaxed);
         self.0.wake.notify_all();
         drop(dropped);
     }
@@ -279,6 +282,7 @@ impl Shared {
     }
 
     fn send(&self, delivery: Delivery) {
+        self.stats.computing.fetch_sub(1, Relaxed);
         // Fails only when the coordinator is gone; the token inside then reports to nobody either.
         let _ = self.done.send(delivery);
     }

@@ -73,7 +73,9 @@ pub async fn run(
         let _panics = Panics(&fatal);
         match obey(&mut sinks, transactions.as_ref(), &mut owned, &mut command).await {
             Ok(report) => {
-                stats.deliver.add(begun.elapsed());
+                if report.wrote {
+                    stats.deliver.add(begun.elapsed());
+                }
                 if reports.send(report).is_err() {
                     return;
                 }

@@ -13,7 +13,7 @@ use super::compute::Intake;
 use crate::Error;
 use crate::fetch::{Fetcher, GetError};
 use crate::flow::{Delivery, Envelope, ImageRef, Outcome};
-use crate::telemetry::Stats;
+use crate::telemetry::{Presence, Stats};
 
 /// Where fetched bodies and ends go.
 #[derive(Clone)]
@@ -59,6 +59,7 @@ pub async fn run(
 }
 
 async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
+    let _here = Presence::new(&outlets.stats.fetching);
     let begun = Instant::now();
     let (reference, envelope) = job.split();
     let message = &envelope.item.message;
@@ -67,7 +68,8 @@ async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
     let end = match result {
         Ok(body) => {
             outlets.stats.bytes.fetch_add(body.bytes.len() as u64, Relaxed);
-            return outlets.compute.push(envelope.map(|()| body));
+            outlets.compute.push(envelope.map(|()| body));
+            return;
         }
         Err(GetError::Rejected(rejection)) => envelope.reject(rejection),
         Err(GetError::Skipped(skip)) => envelope.deliver(Outcome::Skipped(skip)),

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::ledger::Fate;
 use crate::flow::{CommitPoint, Delivery, Partition};
-use crate::source::OffsetTracker;
+use crate::source::{OffsetTracker, Progress};
+use crate::telemetry::Pace;
 
 /// One partition, from its assignment to its revocation.
 pub struct Lane {
@@ -30,6 +31,12 @@ pub struct Lane {
     pub open: u64,
     /// Items whose tokens were dropped on purpose, while draining.
     pub dropped: usize,
+    /// Offset behind the last message that came.
+    pub next: i64,
+    /// The partition's end when it was last asked for, where it is known.
+    pub end: Option<i64>,
+    /// How fast offsets are committed.
+    pub pace: Pace,
     /// It is being taken away: what is not finished goes to another worker.
     pub revoking: bool,
 }
@@ -49,6 +56,9 @@ impl Lane {
             committed: next_offset,
             open: 0,
             dropped: 0,
+            next: next_offset,
+            end: None,
+            pace: Pace::default(),
             revoking: false,
         }
     }
@@ -101,6 +111,30 @@ impl Lane {
             (a, b) => a.or(b),
         };
         self.tracker.commit_point(barrier).max(self.committed)
+    }
+
+    /// Items that are finished and not yet with every sink.
+    pub fn delivering(&self) -> u64 {
+        self.open.saturating_sub(self.tracker.unfinished() as u64 + self.written.len() as u64)
+    }
+
+    /// The source said how far it is.
+    pub fn seen(&mut self, progress: &Progress) {
+        self.end = progress.exact.then_some(progress.end);
+        // Behind the last message there may be markers of transactions, which are nothing that is to come.
+        self.next = self.next.max(progress.position);
+    }
+
+    /// Messages that are still to come; `None` while the end is not known.
+    pub fn to_come(&self) -> Option<u64> {
+        self.end.map(|end| u64::try_from(end - self.next).unwrap_or_default())
+    }
+
+    /// Messages between what is committed and the end; `None` while the end is not known.
+    pub fn lag(&self) -> Option<u64> {
+        // With nothing under way all that came is done, if only committed with the next message.
+        let done = if self.open == 0 { self.next } else { self.committed };
+        self.end.map(|end| u64::try_from(end - done).unwrap_or_default())
     }
 
     /// Everything received has gone to the sinks.

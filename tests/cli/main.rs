@@ -15,6 +15,7 @@ mod refusals;
 mod report;
 mod resume;
 mod stopping;
+mod telemetry;
 mod watchdog;
 
 use std::collections::BTreeMap;

@@ -43,7 +43,7 @@ fn key(location: &Location) -> &str {
 }
 
 fn busy() -> FetchError {
-    FetchError::retry("503")
+    FetchError::retry(AttemptEnd::ServerError, "503")
 }
 
 fn refused() -> FetchError {
@@ -116,7 +116,7 @@ async fn a_strangers_place_is_measured_by_all_others() {
 
 #[tokio::test]
 async fn throttling_never_counts_against_an_item_of_a_named_place() {
-    let throttle = || FetchError::Retry { detail: "503 SlowDown".into(), throttled: true, retry_after: None };
+    let throttle = || FetchError::Retry { detail: "503 SlowDown".into(), kind: AttemptEnd::Throttled, retry_after: None };
     let store = script(true, move |l| if key(l) == "slow" { Err(throttle()) } else { Ok(()) });
     let named = fetcher(config(&["lake/*"], &[], &[]), store.clone(), None);
     assert!(get(&named, &object("lake", "good")).await.is_ok());
