@@ -33,7 +33,9 @@ impl Intake {
 
     /// Waits for `request` no longer than `timeout`, which is up to the response's headers.
     pub async fn in_time<T>(&self, what: &str, request: impl Future<Output = T>) -> Result<T, FetchError> {
-        timeout(self.timeout, request).await.map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("{what}: no answer within {:?}", self.timeout)))
+        timeout(self.timeout, request)
+            .await
+            .map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("{what}: no answer within {:?}", self.timeout)))
     }
 
     /// The longest time for a whole body.
@@ -86,13 +88,21 @@ impl Intake {
             let chunk = match timeout(self.timeout.min(left), stream.next()).await {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(e))) => {
-                    return Err(FetchError::retry(AttemptEnd::Connection, format!("body broke off after {} bytes: {}", bytes.len(), crate::error::chain(&e))));
+                    return Err(FetchError::retry(
+                        AttemptEnd::Connection,
+                        format!("body broke off after {} bytes: {}", bytes.len(), crate::error::chain(&e)),
+                    ));
                 }
                 Ok(None) => break,
                 Err(_) if left < self.timeout => {
                     return Err(FetchError::retry(AttemptEnd::Timeout, format!("only {} bytes within {:?}", bytes.len(), self.overall())));
                 }
-                Err(_) => return Err(FetchError::retry(AttemptEnd::Timeout, format!("no progress for {:?} after {} bytes", self.timeout, bytes.len()))),
+                Err(_) => {
+                    return Err(FetchError::retry(
+                        AttemptEnd::Timeout,
+                        format!("no progress for {:?} after {} bytes", self.timeout, bytes.len()),
+                    ));
+                }
             };
             let total = bytes.len() + chunk.len();
             if total > limit {
@@ -108,7 +118,10 @@ impl Intake {
             bytes.extend_from_slice(&chunk);
         }
         if let Some(length) = length.filter(|l| *l != bytes.len() as u64) {
-            return Err(FetchError::retry(AttemptEnd::Connection, format!("{} bytes came of the {length} that were announced", bytes.len())));
+            return Err(FetchError::retry(
+                AttemptEnd::Connection,
+                format!("{} bytes came of the {length} that were announced", bytes.len()),
+            ));
         }
         bytes.shrink_to_fit();
         memory.shrink(bytes.len());

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use super::body::whole;
 use super::{Ask, Body, Fetch, FetchError};
 use crate::flow::{Location, Reason};
+use crate::telemetry::AttemptEnd;
 
 /// Never blocks on a FIFO and never makes a terminal ours.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -64,8 +65,9 @@ impl Fetch for FileFetch {
         });
         debug_assert!(size <= max);
         let overall = ask.intake.overall();
-        let (bytes, memory) =
-            tokio::time::timeout(overall, read).await.map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("not read within {overall:?}")))??;
+        let (bytes, memory) = tokio::time::timeout(overall, read)
+            .await
+            .map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("not read within {overall:?}")))??;
         Ok(Body { bytes: whole(bytes.into())?, location: ask.location.clone(), etag: None, version: None, memory })
     }
 }

@@ -19,6 +19,7 @@ use crate::Result;
 use crate::config::OnChanged;
 use crate::error::{Context, chain};
 use crate::flow::{Location, Reason, Skip};
+use crate::telemetry::AttemptEnd;
 
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;

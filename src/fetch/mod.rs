@@ -182,7 +182,19 @@ impl Fetcher {
 
     fn with(config: config::Fetch, allow: Arc<Allow>, pool: Pool, s3: Arc<dyn Fetch>, file: Arc<dyn Fetch>, http: Arc<dyn Fetch>) -> Self {
         let slots = Slots::new(config.concurrency);
-        Self { config, allow, pool, slots, s3, file, http, state: Mutex::default(), readable: Notify::new(), waiters: AtomicU64::new(0), attempts: Arc::default() }
+        Self {
+            config,
+            allow,
+            pool,
+            slots,
+            s3,
+            file,
+            http,
+            state: Mutex::default(),
+            readable: Notify::new(),
+            waiters: AtomicU64::new(0),
+            attempts: Arc::default(),
+        }
     }
 
     /// Counts its attempts in `attempts`.

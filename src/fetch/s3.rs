@@ -13,6 +13,7 @@ use crate::config::{OnChanged, S3};
 use crate::failpoint::Trouble;
 use crate::flow::{Location, Reason, Skip};
 use crate::store::s3_client;
+use crate::telemetry::AttemptEnd;
 
 /// Fetches from one endpoint.
 pub struct S3Fetch {

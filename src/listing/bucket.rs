@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{Entry, Mark, is_image_name};
-use crate::telemetry::{On, Wait};
 use crate::store::Problem;
+use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
 
 /// Attempts at the very first page: nothing has worked yet, so an endpoint that does not answer is more likely a wrong one than one to wait for.

@@ -10,10 +10,10 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use crate::telemetry::{On, Wait};
 use crate::config::{KafkaSource, OnLost};
 use crate::kafka::{Asking, client_config, lasting};
 use crate::sink::kafka::GROUP_HEADER;
+use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
 
 /// Offsets at the end of each output partition that are looked at. Markers of transactions are among them.

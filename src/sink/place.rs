@@ -14,9 +14,9 @@ use parquet::file::serialized_reader::SerializedFileReader;
 use tempfile::NamedTempFile;
 
 use super::room::{cannot_write, patiently};
-use crate::telemetry::{On, Wait};
 use crate::error::chain;
 use crate::store::{Problem, split_s3, try_bucket};
+use crate::telemetry::{On, Wait};
 use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
 

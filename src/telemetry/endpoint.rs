@@ -48,7 +48,9 @@ impl Endpoint {
     pub fn start(listen: &str, stats: Arc<Stats>, about: About) -> Result<Self> {
         let shown = escape(listen);
         let cannot = |error: std::io::Error| {
-            Error::failed(format!("cannot listen on telemetry.listen = {shown}: {error}; is another worker there already? Name another address"))
+            Error::failed(format!(
+                "cannot listen on telemetry.listen = {shown}: {error}; is another worker there already? Name another address"
+            ))
         };
         let listener = TcpListener::bind(listen).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;

@@ -33,7 +33,10 @@ fn it_answers_before_anything_is_loaded_and_tells_states_apart() {
     assert!(starting.starts_with("HTTP/1.1 503") && starting.contains("\"loading_model\""), "{starting}");
     stats.board.send_modify(|board| board.state = State::Running);
     let status = get(&endpoint, "/status");
-    assert!(status.starts_with("HTTP/1.1 200") && status.contains("\"state\": \"running\"") && status.contains("\"eta_seconds\": null"), "{status}");
+    assert!(
+        status.starts_with("HTTP/1.1 200") && status.contains("\"state\": \"running\"") && status.contains("\"eta_seconds\": null"),
+        "{status}"
+    );
     assert!(!status.contains('\u{1b}'), "JSON escapes it");
     let metrics = get(&endpoint, "/metrics");
     assert!(metrics.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");

@@ -118,7 +118,12 @@ impl Families<'_> {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    fn gauges(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (impl EncodeLabelSet, impl EncodeGaugeValue)>) -> fmt::Result {
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (impl EncodeLabelSet, impl EncodeGaugeValue)>,
+    ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (labels, value) in values {
             family.encode_family(&labels)?.encode_gauge(&value)?;
@@ -140,7 +145,11 @@ impl Families<'_> {
         self.counters("lakelens_items_rejected", "Items whose rejection is with the dead letters for good, by reason", "reason", reasons)?;
         let kinds = Skip::ALL.iter().map(|skip| (skip.name(), count(&total.skipped, skip.name()))).collect();
         self.counters("lakelens_items_skipped", "Items that asked for nothing, by kind", "kind", kinds)?;
-        self.counter("lakelens_items_handed_back", "Items taken away by a rebalance or a stop before they were finished", total.handed_back)?;
+        self.counter(
+            "lakelens_items_handed_back",
+            "Items taken away by a rebalance or a stop before they were finished",
+            total.handed_back,
+        )?;
         self.gauge("lakelens_items_in_flight", "Items received and without an end yet", total.in_flight())
     }
 

@@ -72,7 +72,9 @@ fn a_worker_tells_what_it_does_and_what_it_waits_for() {
         std::thread::sleep(Duration::from_millis(100));
         let metrics = get(&address, "/metrics").unwrap().1;
         let ready = get(&address, "/readyz").unwrap();
-        if value(&metrics, "lakelens_waiting{on=\"store\"}") == 1.0 && value(&metrics, "lakelens_fetch_requests_total{scheme=\"file\",outcome=\"ok\"}") == 13.0 {
+        if value(&metrics, "lakelens_waiting{on=\"store\"}") == 1.0
+            && value(&metrics, "lakelens_fetch_requests_total{scheme=\"file\",outcome=\"ok\"}") == 13.0
+        {
             break (metrics, ready);
         }
     };

@@ -13,12 +13,12 @@ use rdkafka::message::{Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use crate::telemetry::{On, Wait};
 use crate::error::{Error, Result};
 use crate::kafka::{
     Logger, SAY_EVERY, TopicLimits, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits,
     topic_state,
 };
+use crate::telemetry::{On, Wait};
 
 /// librdkafka's own default for a batch; a topic that takes less gets smaller ones.
 const BATCH_BYTES: usize = 1_000_000;

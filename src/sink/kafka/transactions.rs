@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::flow::CommitPoint;
 use crate::kafka::lasting;
-use crate::telemetry::Stats;
 use crate::kafka::transaction::{End, Member, PATIENCE, call, delivered};
+use crate::telemetry::Stats;
 
 /// Between a transaction that was aborted and the next one.
 const PAUSE: Duration = Duration::from_millis(100);

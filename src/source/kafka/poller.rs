@@ -18,9 +18,9 @@ use super::{Command, Consumer_, Shared, partitions_list};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Message, Partition, Reservation};
-use crate::telemetry::{On, Wait};
 use crate::kafka::{SAY_EVERY, TopicState, lasting, lock, missing_topic, topic_state};
 use crate::source::Event;
+use crate::telemetry::{On, Wait};
 
 /// Longest time in one poll, and so until a command is seen.
 const POLL: Duration = Duration::from_millis(20);

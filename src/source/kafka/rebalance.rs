@@ -15,9 +15,9 @@ use super::poller::{ANSWER, End, Poller};
 use super::{Committed, Owned, commit_now, offsets_list, partitions_list, past_markers};
 use crate::error::{Error, Result};
 use crate::flow::Partition;
-use crate::telemetry::{On, Wait};
 use crate::kafka::{SAY_EVERY, lasting, lock};
 use crate::source::Event;
+use crate::telemetry::{On, Wait};
 
 /// How long a partition that the group has given us may be unknown to a broker. One that was just added is, for a moment.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(30);
