@@ -284,6 +284,7 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
         watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
         stats: std::sync::Arc::default(),
+        tracing: None,
         quiet: true,
     })
     .await?;

@@ -63,6 +63,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
         stats: std::sync::Arc::default(),
+        tracing: None,
         quiet: true,
     })
     .await?;

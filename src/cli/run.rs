@@ -7,7 +7,7 @@ use crate::Result;
 use crate::cli::{Common, summary};
 use crate::config::{self, Span};
 use crate::pipeline::{self, assemble};
-use crate::telemetry::{About, Endpoint, Stats};
+use crate::telemetry::{About, Endpoint, Export, Stats};
 use crate::worker::terms::Bounds;
 
 /// Run a pipeline: the worker.
@@ -54,7 +54,14 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     };
     parts.bounds = bounds;
     parts.decoder = Some(crate::sandbox::own_program());
-    let summary = pipeline::run(parts).await?;
+    let otlp = pipeline.telemetry.otlp.as_ref().filter(|_| !args.dry_run);
+    let export = otlp.map(|otlp| Export::start(otlp, &pipeline.name, &pipeline.instance)).transpose()?;
+    parts.tracing = export.as_ref().map(Export::tracing);
+    let summary = pipeline::run(parts).await;
+    if let Some(export) = export {
+        let _ = tokio::task::spawn_blocking(move || export.stop()).await;
+    }
+    let summary = summary?;
     if !common.quiet {
         summary::print(&summary);
     }

@@ -75,6 +75,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common, stats: Arc<
         watchdog: pipeline.watchdog.0,
         stop: common.stop.clone(),
         stats,
+        tracing: None,
         quiet: common.quiet,
     })
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::fetch::Fetcher;
-use crate::flow::MemoryBudget;
+use crate::flow::{MemoryBudget, Tracing};
 use crate::head::Heads;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
@@ -73,6 +73,8 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// Where everything is counted.
     pub stats: Arc<Stats>,
+    /// Traces of items, if any are made.
+    pub tracing: Option<Tracing>,
     /// Show no progress.
     pub quiet: bool,
 }
@@ -169,8 +171,14 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         cancel_fetches: cancel_fetches.clone(),
         stop: parts.stop,
     };
-    let settings =
-        Settings { bounds: parts.bounds, transactional, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
+    let settings = Settings {
+        bounds: parts.bounds,
+        transactional,
+        results_memory: memory.results,
+        result_bytes,
+        tracing: parts.tracing,
+        reject_limit: parts.reject_limit,
+    };
     let begun = Instant::now();
     let progress = Progress::start(stats.clone(), parts.quiet);
     let watchdog = (!parts.watchdog.is_zero()).then(|| Watchdog::start(stats.clone(), parts.watchdog)).transpose()?;

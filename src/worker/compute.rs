@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use opentelemetry::Value;
 use tokio::sync::mpsc;
 
 use crate::error::panic_text;
@@ -222,9 +223,16 @@ impl Shared {
                     let Some(waiting) = state.bodies.pop_front() else { continue };
                     state.decoding += 1;
                     drop(state);
+                    // Kept only where it is needed: the item goes with its body.
+                    let traced = waiting.body.item.trace.is_some().then(|| waiting.body.item.clone());
                     let begun = Instant::now();
                     let result = decoding.run(waiting);
-                    self.stats.decode.add(begun.elapsed());
+                    let time = begun.elapsed();
+                    self.stats.decode.add(time);
+                    if let Some(trace) = traced.as_ref().and_then(|item| item.trace.as_ref()) {
+                        trace.span("decode", time, []);
+                    }
+                    drop(traced);
                     state = self.lock();
                     state.decoding -= 1;
                     match result {
@@ -261,8 +269,12 @@ impl Shared {
             let tensors: Vec<&Tensor> = batch.iter().map(|e| &e.value.tensor).collect();
             predict_apart(&*self.model, &tensors)
         };
-        self.stats.infer.add(begun.elapsed());
+        let time = begun.elapsed();
+        self.stats.infer.add(time);
         self.stats.batches.add_one(batch.len());
+        for trace in batch.iter().filter_map(|envelope| envelope.item.trace.as_ref()) {
+            trace.span("infer", time, [("lakelens.batch", Value::I64(batch.len() as i64))]);
+        }
         if results.len() == batch.len() {
             for (envelope, result) in batch.into_iter().zip(results) {
                 let (ready, envelope) = envelope.split();

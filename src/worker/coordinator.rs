@@ -197,7 +197,7 @@ impl Coordinator {
         let partition = message.partition.clone();
         let offset = message.offset;
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.revoking) else { return Ok(()) };
-        let entries = self.feeds[source].reading.expand(message);
+        let entries = self.feeds[source].reading.expand(message, self.settings.tracing.as_ref());
         let count = entries.len() as u64;
         lane.tracker.received(offset, u32::try_from(count).unwrap_or(u32::MAX));
         lane.open += count;
@@ -240,6 +240,7 @@ impl Coordinator {
         match &delivery.outcome {
             Outcome::Rejected(rejection) => {
                 self.stats.rejected.fetch_add(1, Relaxed);
+                delivery.item.trace.iter().for_each(|trace| trace.rejected(rejection.reason.name()));
                 let uri = delivery.item.reference().map_or_else(String::new, |r| r.location.to_string());
                 self.rejects.log(&position, &escape(&uri), rejection);
             }
@@ -389,6 +390,7 @@ impl Coordinator {
             }
             self.look_for_idleness();
         }
+        self.rejects.tell_left_out(Instant::now());
         self.commit();
         self.show();
         Ok(())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use opentelemetry::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,12 @@ async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
     let (reference, envelope) = job.split();
     let message = &envelope.item.message;
     let result = fetcher.get(&reference, message.trusted, &message.partition).await;
-    outlets.stats.fetch.add(begun.elapsed());
+    let time = begun.elapsed();
+    outlets.stats.fetch.add(time);
+    if let Some(trace) = &envelope.item.trace {
+        let bytes = result.as_ref().map_or(0, |body| body.bytes.len());
+        trace.span("fetch", time, [("lakelens.bytes", Value::I64(bytes as i64))]);
+    }
     let end = match result {
         Ok(body) => {
             outlets.stats.bytes.fetch_add(body.bytes.len() as u64, Relaxed);

@@ -16,6 +16,7 @@ mod report;
 mod resume;
 mod stopping;
 mod telemetry;
+mod traces;
 mod watchdog;
 
 use std::collections::BTreeMap;
