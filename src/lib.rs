@@ -3,6 +3,7 @@
 //!
 //! The modules in the order in which data meets them; `ARCHITECTURE.md` draws the arrows.
 
+pub mod version;
 pub mod error;
 pub mod failpoint;
 pub mod flow;
@@ -27,7 +28,6 @@ pub mod worker;
 pub mod pictures;
 pub mod pipeline;
 pub mod telemetry;
-pub mod version;
 pub mod cli;
 pub mod enqueue;
 pub mod audit;

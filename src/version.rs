@@ -1,25 +1,13 @@
-//! Which build this is.
+//! Which build this is, as `--version` and the metric `lakelens_build_info` tell it.
 
-/// Version of the release.
+/// The release, as in Cargo.toml.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Revision of the source, where the build was told (`LAKELENS_REVISION`).
-pub const REVISION: &str = match option_env!("LAKELENS_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
-/// What it runs on: processor and system.
-pub const TARGET: &str = target();
 
-const fn target() -> &'static str {
-    if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        "x86_64-linux"
-    } else if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
-        "aarch64-linux"
-    } else if cfg!(all(target_arch = "x86_64", target_os = "macos")) {
-        "x86_64-macos"
-    } else if cfg!(all(target_arch = "aarch64", target_os = "macos")) {
-        "aarch64-macos"
-    } else {
-        "other"
-    }
-}
+/// The commit: seven digits, with `-dirty` where the sources were changed since; `unknown` where neither git, `LAKELENS_REVISION` nor the package told.
+pub const REVISION: &str = env!("LAKELENS_REVISION");
+
+/// The machine that it was compiled for, as Rust names it.
+pub const TARGET: &str = env!("LAKELENS_TARGET");
+
+/// All three on a line.
+pub const LINE: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LAKELENS_REVISION"), ", ", env!("LAKELENS_TARGET"), ")");

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 /// Image references come from Kafka, a listing or a file; pictures from S3, http or disk; every reference leaves as exactly one record (labels and
 /// embedding) or one rejection (the reason why not).
 #[derive(Parser)]
-#[command(name = "lakelens", version, max_term_width = 120)]
+#[command(name = "lakelens", version = crate::version::LINE, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -27,8 +27,8 @@ pub struct About {
     pub instance: String,
     /// After this long without movement a restart is due; zero: never.
     pub watchdog: Duration,
-    /// The time in which the rest is to be done.
-    pub deadline: Option<Duration>,
+    /// When the rest is to be done.
+    pub deadline: Option<SystemTime>,
 }
 
 /// One part of the world that is waited for.
@@ -111,7 +111,8 @@ pub fn unready(stats: &Stats) -> Vec<Reason> {
 /// Everything that one wants to know at night.
 pub fn status(stats: &Stats, about: &About) -> Value {
     let seen = stats.board.borrow().clone();
-    let (rate, outlook) = (seen.rate, outlook(seen.left, seen.rate, seen.of_partitions.map(|all| (seen.assigned, all)), about.deadline));
+    let time_left = about.deadline.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+    let (rate, outlook) = (seen.rate, outlook(seen.left, seen.rate, seen.of_partitions.map(|all| (seen.assigned, all)), time_left));
     let facts = stats.facts.get();
     json!({
         "name": about.name,
@@ -128,7 +129,7 @@ pub fn status(stats: &Stats, about: &About) -> Value {
         "lag": lag(&seen),
         "rate_per_second": rate,
         "eta_seconds": outlook.eta.map(|eta| eta.as_secs()),
-        "deadline_seconds": about.deadline.map(|deadline| deadline.as_secs()),
+        "deadline_seconds": time_left.map(|left| left.as_secs()),
         "workers_recommended": outlook.workers,
         "short_of_partitions": outlook.workers.map(|_| outlook.short_of_partitions),
         "last_progress": seen.moved.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs_f64()),
