@@ -165,7 +165,6 @@ impl Families<'_> {
             let mut series = family.encode_family(&labels)?;
             series.encode_histogram::<NoLabelSet>(timer.total().as_secs_f64(), count, &buckets, None)?;
         }
-        drop(family);
         let fetching = stats.fetching.load(Relaxed).max(0);
         let computing = stats.computing.load(Relaxed).max(0);
         let queues = [("fetch", fetching), ("compute", computing), ("deliver", i64::try_from(seen.delivering).unwrap_or(i64::MAX))];

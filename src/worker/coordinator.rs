@@ -151,8 +151,9 @@ impl Coordinator {
                 }
                 Some(lost) = self.channels.lost.1.recv() => self.on_lost_token(&lost)?,
                 Some(answer) = self.answers.1.recv() => self.on_answer(answer)?,
-                Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
+                // Before messages, of which there may always be another: commits and what is shown of the worker must not wait for the last one.
                 _ = tick.tick() => self.on_tick()?,
+                Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
             }
             self.write();
             self.advance();
