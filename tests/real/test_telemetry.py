@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pictures
-from conftest import BROKERS
+from conftest import BROKERS, headers
 from test_lake import pipeline, upload
 
 PARTITIONS = 4
@@ -144,3 +144,53 @@ def test_series_of_partitions_go_with_them_and_a_broker_that_is_away_is_said(kaf
         process.terminate()
     for process in (worker, second):
         lakelens.wait(process)
+
+
+class Collector:
+    """An OTLP receiver: keeps the bodies that are posted, as they are."""
+
+    def __init__(self):
+        import http.server
+        import threading
+
+        bodies = self.bodies = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                assert self.path == "/v1/traces" and self.headers["Content-Type"] == "application/x-protobuf"
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def test_a_trace_goes_through_the_worker(kafka, s3, bucket, lakelens, tiny):
+    collector = Collector()
+    topic, topics, config, _, uris = setup(kafka, s3, bucket, lakelens, tiny, 3)
+    text = json.loads((lakelens.folder / config).read_text())
+    text["telemetry"] = {"otlp": {"endpoint": collector.url, "sample": 0.0}}
+    lakelens.write(config, json.dumps(text))
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    import confluent_kafka
+
+    producer = confluent_kafka.Producer({"bootstrap.servers": BROKERS})
+    producer.produce(topic, uris[0], headers={"traceparent": f"00-{trace}-{parent}-01"})
+    producer.produce(topic, uris[1], headers={"traceparent": f"00-{trace[::-1]}-{parent}-00"})
+    producer.produce(topic, uris[2], headers={"traceparent": "no such thing"})
+    assert producer.flush(30) == 0
+    lakelens.run("run", config, "--until-idle", "2s")
+    by_uri = {json.loads(m.value())["uri"]: headers(m) for m in kafka.read(topics["labels"])}
+    assert len(by_uri) == 3
+    found = by_uri[uris[0]]["traceparent"].split("-")
+    assert found[:2] == ["00", trace] and found[2] != parent and found[3] == "01"
+    assert "traceparent" not in by_uri[uris[1]] and "traceparent" not in by_uri[uris[2]], "its sender does not sample it, or there is none"
+    sent = b"".join(collector.bodies)
+    assert bytes.fromhex(trace) in sent and bytes.fromhex(parent) in sent and bytes.fromhex(found[2]) in sent
+    assert bytes.fromhex(trace[::-1]) not in sent
+    assert all(name in sent for name in (b"item", b"fetch", b"decode", b"infer", b"deliver"))
