@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::telemetry::Scheme;
 
 type Answer = Box<dyn Fn(&Location) -> Result<(), FetchError> + Send + Sync>;
 
@@ -92,6 +93,9 @@ async fn one_failing_object_among_others_is_unavailable_even_as_the_last_of_its_
     assert_eq!(rejection.reason, Reason::Unavailable);
     let asked: Vec<String> = store.asked.lock().unwrap().iter().map(|l| key(l).to_owned()).collect();
     assert_eq!(asked, ["good", "bad", "bad", "good"]);
+    // To look again at what worked is an attempt, and no retry.
+    let ended = |end| fetcher.attempts.ends(Scheme::S3, end);
+    assert_eq!((ended(AttemptEnd::Ok), ended(AttemptEnd::ServerError), fetcher.attempts.retries(Scheme::S3)), (2, 2, 1));
 }
 
 #[tokio::test]
