@@ -82,7 +82,7 @@ pub fn tamper(deliveries: &mut Vec<Delivery>) {
             if let SourceRef::Kafka { item, .. } = &mut invented.source {
                 *item = position.item;
             }
-            let item = Item { message: item.message.clone(), position, parsed: ParsedItem::Skip(Skip::Null), last: item.last };
+            let item = Item { message: item.message.clone(), position, parsed: ParsedItem::Skip(Skip::Null), last: item.last, trace: None };
             add(Arc::new(item), invented);
         }
         "swap" => {

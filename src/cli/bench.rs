@@ -283,6 +283,8 @@ async fn whole(loaded: Loaded, pictures: &Path, out: &Path, threads: usize, comm
         bounds: Bounds::default(),
         watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
+        stats: std::sync::Arc::default(),
+        tracing: None,
         quiet: true,
     })
     .await?;

@@ -62,6 +62,8 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         bounds: Bounds::default(),
         watchdog: std::time::Duration::ZERO,
         stop: common.stop.clone(),
+        stats: std::sync::Arc::default(),
+        tracing: None,
         quiet: true,
     })
     .await?;

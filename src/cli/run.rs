@@ -1,11 +1,13 @@
 //! `lakelens run`: the worker.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::Result;
 use crate::cli::{Common, summary};
 use crate::config::{self, Span};
 use crate::pipeline::{self, assemble};
+use crate::telemetry::{About, Endpoint, Export, Stats};
 use crate::worker::terms::Bounds;
 
 /// Run a pipeline: the worker.
@@ -35,10 +37,16 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let pipeline = config::load(&args.pipeline)?;
     let bounds = Bounds { until_idle: args.until_idle.map(|span| span.0), max_items: args.max_items.or(args.dry_run.then_some(20)) };
     let mode = if args.dry_run { assemble::Mode::DryRun } else { assemble::Mode::Real };
+    let stats = Arc::new(Stats::default());
+    // Before the model is loaded, so that whoever asks learns that it is.
+    let listen = pipeline.telemetry.listen.as_deref().filter(|_| !args.dry_run);
+    let about =
+        || About { name: pipeline.name.clone(), instance: pipeline.instance.clone(), watchdog: pipeline.watchdog.0, deadline: None };
+    let _endpoint = listen.map(|listen| Endpoint::start(listen, stats.clone(), about())).transpose()?;
     // Starting waits for servers that are away; a stop does not wait for that.
     let mut parts = tokio::select! {
         biased;
-        parts = assemble::parts(&pipeline, mode, &common) => parts?,
+        parts = assemble::parts(&pipeline, mode, &common, stats) => parts?,
         () = common.stop.cancelled() => {
             tracing::warn!("stopped before all servers had answered; nothing was taken");
             return Ok(());
@@ -46,7 +54,14 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     };
     parts.bounds = bounds;
     parts.decoder = Some(crate::sandbox::own_program());
-    let summary = pipeline::run(parts).await?;
+    let otlp = pipeline.telemetry.otlp.as_ref().filter(|_| !args.dry_run);
+    let export = otlp.map(|otlp| Export::start(otlp, &pipeline.name, &pipeline.instance)).transpose()?;
+    parts.tracing = export.as_ref().map(Export::tracing);
+    let summary = pipeline::run(parts).await;
+    if let Some(export) = export {
+        let _ = tokio::task::spawn_blocking(move || export.stop()).await;
+    }
+    let summary = summary?;
     if !common.quiet {
         summary::print(&summary);
     }

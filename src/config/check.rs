@@ -312,6 +312,16 @@ impl Check<'_> {
         if self.p.model.as_ref().is_some_and(|m| m.path.as_os_str().is_empty()) {
             self.error("model.path", "is empty");
         }
+        if let Some(otlp) = &self.p.telemetry.otlp {
+            let url = url::Url::parse(&otlp.endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+            match url {
+                None => self.error("telemetry.otlp.endpoint", "must be a URL such as http://collector:4318"),
+                Some(url) if !url.username().is_empty() || url.password().is_some() => {
+                    self.error("telemetry.otlp.endpoint", "holds a password; give it in the environment, as OTEL_EXPORTER_OTLP_HEADERS");
+                }
+                Some(_) => {}
+            }
+        }
         if let Some(listen) = &self.p.telemetry.listen {
             let port = listen.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
             if port.is_none() {

@@ -280,6 +280,24 @@ pub enum Delivery {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// Address to serve on, `host:port`; none = not served.
+    /// Address to serve `/metrics`, `/livez`, `/readyz` and `/status` on, `host:port`; none = not served. A loopback address is for this machine only.
     pub listen: Option<String>,
+    /// Traces of some items, sent to an OpenTelemetry collector.
+    pub otlp: Option<Otlp>,
+}
+
+/// Traces over OTLP (http/protobuf). Headers that the collector asks for, a token say, come from the environment: OTEL_EXPORTER_OTLP_HEADERS.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Otlp {
+    /// URL of the collector, `http://collector:4318`; without a path, `/v1/traces` is meant.
+    pub endpoint: String,
+    /// Share of the items that are traced; those whose message names a trace in a `traceparent` header are traced as its sender decided.
+    #[serde(default = "default_sample")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+}
+
+fn default_sample() -> f64 {
+    0.01
 }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::FetchError;
 use crate::flow::{Pool, Reason, Rejection, Reservation, Stage};
+use crate::telemetry::AttemptEnd;
 
 /// A body may take this many times the timeout in all, so that one that drips forever ends.
 const OVERALL: u32 = 10;
@@ -32,7 +33,9 @@ impl Intake {
 
     /// Waits for `request` no longer than `timeout`, which is up to the response's headers.
     pub async fn in_time<T>(&self, what: &str, request: impl Future<Output = T>) -> Result<T, FetchError> {
-        timeout(self.timeout, request).await.map_err(|_| FetchError::retry(format!("{what}: no answer within {:?}", self.timeout)))
+        timeout(self.timeout, request)
+            .await
+            .map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("{what}: no answer within {:?}", self.timeout)))
     }
 
     /// The longest time for a whole body.
@@ -85,18 +88,26 @@ impl Intake {
             let chunk = match timeout(self.timeout.min(left), stream.next()).await {
                 Ok(Some(Ok(chunk))) => chunk,
                 Ok(Some(Err(e))) => {
-                    return Err(FetchError::retry(format!("body broke off after {} bytes: {}", bytes.len(), crate::error::chain(&e))));
+                    return Err(FetchError::retry(
+                        AttemptEnd::Connection,
+                        format!("body broke off after {} bytes: {}", bytes.len(), crate::error::chain(&e)),
+                    ));
                 }
                 Ok(None) => break,
                 Err(_) if left < self.timeout => {
-                    return Err(FetchError::retry(format!("only {} bytes within {:?}", bytes.len(), self.overall())));
+                    return Err(FetchError::retry(AttemptEnd::Timeout, format!("only {} bytes within {:?}", bytes.len(), self.overall())));
                 }
-                Err(_) => return Err(FetchError::retry(format!("no progress for {:?} after {} bytes", self.timeout, bytes.len()))),
+                Err(_) => {
+                    return Err(FetchError::retry(
+                        AttemptEnd::Timeout,
+                        format!("no progress for {:?} after {} bytes", self.timeout, bytes.len()),
+                    ));
+                }
             };
             let total = bytes.len() + chunk.len();
             if total > limit {
                 return Err(match length {
-                    Some(length) => FetchError::retry(format!("more than the {length} bytes that were announced")),
+                    Some(length) => FetchError::retry(AttemptEnd::Other, format!("more than the {length} bytes that were announced")),
                     None => self.too_large("it goes on"),
                 });
             }
@@ -107,7 +118,10 @@ impl Intake {
             bytes.extend_from_slice(&chunk);
         }
         if let Some(length) = length.filter(|l| *l != bytes.len() as u64) {
-            return Err(FetchError::retry(format!("{} bytes came of the {length} that were announced", bytes.len())));
+            return Err(FetchError::retry(
+                AttemptEnd::Connection,
+                format!("{} bytes came of the {length} that were announced", bytes.len()),
+            ));
         }
         bytes.shrink_to_fit();
         memory.shrink(bytes.len());

@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use super::body::whole;
 use super::{Ask, Body, Fetch, FetchError};
 use crate::flow::{Location, Reason};
+use crate::telemetry::AttemptEnd;
 
 /// Never blocks on a FIFO and never makes a terminal ours.
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -37,7 +38,7 @@ impl FileFetch {
             let _permit = permit;
             work()
         };
-        spawn_blocking(work).await.unwrap_or_else(|e| Err(FetchError::retry(format!("reading was cut short: {e}"))))
+        spawn_blocking(work).await.unwrap_or_else(|e| Err(FetchError::retry(AttemptEnd::Other, format!("reading was cut short: {e}"))))
     }
 }
 
@@ -55,17 +56,18 @@ impl Fetch for FileFetch {
         let read = self.blocking(move || {
             let mut bytes = Vec::with_capacity(size as usize);
             // One byte more than there ought to be shows a file that grows; it is read again.
-            (&file).take(size + 1).read_to_end(&mut bytes).map_err(|e| FetchError::retry(format!("reading: {e}")))?;
+            (&file).take(size + 1).read_to_end(&mut bytes).map_err(|e| FetchError::retry(AttemptEnd::Other, format!("reading: {e}")))?;
             if bytes.len() as u64 != size {
-                return Err(FetchError::retry(format!("the file's size changed from {size} bytes while it was read")));
+                return Err(FetchError::retry(AttemptEnd::Other, format!("the file's size changed from {size} bytes while it was read")));
             }
             memory.shrink(bytes.len());
             Ok((bytes, memory))
         });
         debug_assert!(size <= max);
         let overall = ask.intake.overall();
-        let (bytes, memory) =
-            tokio::time::timeout(overall, read).await.map_err(|_| FetchError::retry(format!("not read within {overall:?}")))??;
+        let (bytes, memory) = tokio::time::timeout(overall, read)
+            .await
+            .map_err(|_| FetchError::retry(AttemptEnd::Timeout, format!("not read within {overall:?}")))??;
         Ok(Body { bytes: whole(bytes.into())?, location: ask.location.clone(), etag: None, version: None, memory })
     }
 }
@@ -88,7 +90,7 @@ pub(crate) fn open(path: &Path, root: Option<&Path>) -> Result<(File, u64), Fetc
         }
     };
     let file = File::from(file);
-    let meta = file.metadata().map_err(|e| FetchError::retry(format!("looking at the file: {e}")))?;
+    let meta = file.metadata().map_err(|e| FetchError::retry(AttemptEnd::Other, format!("looking at the file: {e}")))?;
     if !meta.is_file() {
         return Err(FetchError::rejected(Reason::ForbiddenLocation, "not a regular file"));
     }
@@ -133,7 +135,7 @@ fn classify(e: Errno) -> FetchError {
         Errno::ACCESS | Errno::PERM => FetchError::rejected(Reason::AccessDenied, detail),
         Errno::XDEV | Errno::LOOP => FetchError::rejected(Reason::ForbiddenLocation, "a symbolic link leads out of the allowed folder"),
         Errno::NXIO | Errno::NODEV => FetchError::rejected(Reason::ForbiddenLocation, "not a regular file"),
-        _ => FetchError::retry(detail),
+        _ => FetchError::retry(AttemptEnd::Other, detail),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::Result;
 use crate::config::OnChanged;
 use crate::error::{Context, chain};
 use crate::flow::{Location, Reason, Skip};
+use crate::telemetry::AttemptEnd;
 
 /// Redirects that are followed.
 const REDIRECTS: usize = 5;
@@ -194,10 +195,11 @@ fn check(response: &Response) -> Result<(), FetchError> {
         StatusCode::NO_CONTENT => FetchError::rejected(Reason::Empty, said),
         StatusCode::NOT_FOUND | StatusCode::GONE => FetchError::Missing(said),
         StatusCode::FORBIDDEN => FetchError::Denied(said),
-        StatusCode::REQUEST_TIMEOUT => FetchError::retry(said),
+        StatusCode::REQUEST_TIMEOUT => FetchError::retry(AttemptEnd::Timeout, said),
         s if s == StatusCode::TOO_MANY_REQUESTS || s.is_server_error() => {
             let throttled = s == StatusCode::TOO_MANY_REQUESTS || (s == StatusCode::SERVICE_UNAVAILABLE && wait.is_some());
-            FetchError::Retry { detail: said, throttled, retry_after: retry_after(wait) }
+            let kind = if throttled { AttemptEnd::Throttled } else { AttemptEnd::ServerError };
+            FetchError::Retry { detail: said, kind, retry_after: retry_after(wait) }
         }
         _ => FetchError::rejected(Reason::FetchFailed, said),
     })
@@ -212,5 +214,6 @@ fn classify_error(error: reqwest::Error, url: &Url) -> FetchError {
     if error.is_builder() {
         return FetchError::rejected(Reason::FetchFailed, chain(&error));
     }
-    FetchError::retry(format!("{}: {}", origin(url), chain(&error)))
+    let kind = if error.is_timeout() { AttemptEnd::Timeout } else { AttemptEnd::Connection };
+    FetchError::retry(kind, format!("{}: {}", origin(url), chain(&error)))
 }

@@ -30,6 +30,7 @@ pub use judge::Waiting;
 
 use crate::config;
 use crate::flow::{ImageRef, Location, Partition, Pool, Reason, Rejection, Reservation, Skip, Stage};
+use crate::telemetry::{AttemptEnd, Attempts};
 use crate::{Error, Result};
 use judge::{Denial, State};
 use slots::Slots;
@@ -69,8 +70,8 @@ pub enum FetchError {
     Retry {
         /// What happened.
         detail: String,
-        /// True for throttling, which is no fault of the item.
-        throttled: bool,
+        /// What kind of failure, for the counters.
+        kind: AttemptEnd,
         /// How long the server asks to be left alone.
         retry_after: Option<Duration>,
     },
@@ -89,8 +90,26 @@ impl FetchError {
         Self::Rejected(Rejection::new(Stage::Fetch, reason, detail))
     }
 
-    fn retry(detail: impl Into<String>) -> Self {
-        Self::Retry { detail: detail.into(), throttled: false, retry_after: None }
+    fn retry(kind: AttemptEnd, detail: impl Into<String>) -> Self {
+        Self::Retry { detail: detail.into(), kind, retry_after: None }
+    }
+
+    /// How the attempt is counted; `None` where it was no attempt.
+    fn counted(&self) -> Option<AttemptEnd> {
+        Some(match self {
+            Self::Skipped(_) => AttemptEnd::Ok,
+            Self::Rejected(rejection) => match rejection.reason {
+                Reason::TooLarge | Reason::Changed | Reason::Empty => AttemptEnd::Ok,
+                Reason::AccessDenied => AttemptEnd::Denied,
+                Reason::ForbiddenLocation => AttemptEnd::Refused,
+                _ => AttemptEnd::Other,
+            },
+            Self::Retry { kind, .. } => *kind,
+            Self::Missing(_) => AttemptEnd::NotFound,
+            Self::Denied(_) => AttemptEnd::Denied,
+            Self::Fatal(_) => AttemptEnd::Refused,
+            Self::Again => return None,
+        })
     }
 }
 
@@ -146,6 +165,7 @@ pub struct Fetcher {
     readable: Notify,
     /// Numbers the items that wait.
     waiters: AtomicU64,
+    attempts: Arc<Attempts>,
 }
 
 impl Fetcher {
@@ -162,7 +182,24 @@ impl Fetcher {
 
     fn with(config: config::Fetch, allow: Arc<Allow>, pool: Pool, s3: Arc<dyn Fetch>, file: Arc<dyn Fetch>, http: Arc<dyn Fetch>) -> Self {
         let slots = Slots::new(config.concurrency);
-        Self { config, allow, pool, slots, s3, file, http, state: Mutex::default(), readable: Notify::new(), waiters: AtomicU64::new(0) }
+        Self {
+            config,
+            allow,
+            pool,
+            slots,
+            s3,
+            file,
+            http,
+            state: Mutex::default(),
+            readable: Notify::new(),
+            waiters: AtomicU64::new(0),
+            attempts: Arc::default(),
+        }
+    }
+
+    /// Counts its attempts in `attempts`.
+    pub fn counting(self, attempts: Arc<Attempts>) -> Self {
+        Self { attempts, ..self }
     }
 
     /// The bytes that `reference` names, however long an outage lasts meanwhile. `trusted`: the user himself named it, and `fetch.allow` does not
@@ -230,6 +267,8 @@ impl Fetcher {
             result = backend.fetch(ask).await;
         }
         ask.intake.release();
+        let end = result.as_ref().map_or_else(FetchError::counted, |_| Some(AttemptEnd::Ok));
+        end.into_iter().for_each(|end| self.attempts.ended(ask.location.into(), end));
         let there = match &result {
             Ok(_) | Err(FetchError::Skipped(_)) => true,
             // The store handed the object out; it is only not what we want.
@@ -344,7 +383,10 @@ impl<'a> Errand<'a> {
                 Err(FetchError::Skipped(skip)) => return Err(GetError::Skipped(skip)),
                 Err(FetchError::Fatal(text)) => return Err(GetError::Fatal(Error::failed(text))),
                 Err(FetchError::Again) => {}
-                Err(FetchError::Retry { detail, throttled, retry_after }) => self.pause(grant, detail, throttled, retry_after).await?,
+                Err(FetchError::Retry { detail, kind, retry_after }) => {
+                    self.pause(grant, detail, kind == AttemptEnd::Throttled, retry_after).await?;
+                    self.fetcher.attempts.retried((*location).into());
+                }
             }
         }
     }

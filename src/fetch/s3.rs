@@ -13,6 +13,7 @@ use crate::config::{OnChanged, S3};
 use crate::failpoint::Trouble;
 use crate::flow::{Location, Reason, Skip};
 use crate::store::s3_client;
+use crate::telemetry::AttemptEnd;
 
 /// Fetches from one endpoint.
 pub struct S3Fetch {
@@ -60,7 +61,7 @@ impl Fetch for S3Fetch {
                 let answer = Answer { status: 503, code: "SlowDown", message: "a failpoint says so", retry_after: None };
                 return Err(classify(answer, bucket, ask.grant.named, self.on_changed));
             }
-            Some(Trouble::Refuse) => return Err(FetchError::retry("connection refused by a failpoint")),
+            Some(Trouble::Refuse) => return Err(FetchError::retry(AttemptEnd::Connection, "connection refused by a failpoint")),
             _ => {}
         }
         let condition = ask.etag.filter(|_| self.on_changed != OnChanged::Current).map(|tag| format!("\"{tag}\""));
@@ -108,7 +109,8 @@ where
     match error {
         // The request could not even be built: a bucket name or a key that no server could have.
         SdkError::ConstructionFailure(_) => FetchError::rejected(Reason::FetchFailed, detail),
-        _ => FetchError::retry(detail),
+        SdkError::TimeoutError(_) => FetchError::retry(AttemptEnd::Timeout, detail),
+        _ => FetchError::retry(AttemptEnd::Connection, detail),
     }
 }
 
@@ -151,15 +153,16 @@ fn classify(answer: Answer<'_>, bucket: &str, named: bool, on_changed: OnChanged
         },
         (_, "InvalidObjectState") => FetchError::rejected(Reason::Archived, said),
         (_, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests") | (429, _) => {
-            FetchError::Retry { detail: said, throttled: true, retry_after: retry_after(answer.retry_after) }
+            FetchError::Retry { detail: said, kind: AttemptEnd::Throttled, retry_after: retry_after(answer.retry_after) }
         }
         (_, "RequestTimeout" | "InternalError" | "ServiceUnavailable") | (408 | 500.., _) => {
-            FetchError::Retry { detail: said, throttled: false, retry_after: retry_after(answer.retry_after) }
+            let kind = if status == 408 || code == "RequestTimeout" { AttemptEnd::Timeout } else { AttemptEnd::ServerError };
+            FetchError::Retry { detail: said, kind, retry_after: retry_after(answer.retry_after) }
         }
         // HEAD and some servers give no code; an unnamed bucket that is missing ends here, too.
         (404 | 410, _) | (_, "NoSuchKey" | "NoSuchVersion") => FetchError::Missing(said),
         (401 | 403, _) => FetchError::Denied(said),
-        (200..=299, _) => FetchError::retry(format!("an answer that cannot be read: {said}")),
+        (200..=299, _) => FetchError::retry(AttemptEnd::Other, format!("an answer that cannot be read: {said}")),
         _ => FetchError::rejected(Reason::FetchFailed, said),
     }
 }
@@ -172,7 +175,8 @@ mod tests {
         match classify(Answer { status, code, ..Answer::default() }, "b", named, on_changed) {
             FetchError::Rejected(r) => r.reason.name().into(),
             FetchError::Skipped(s) => s.name().into(),
-            FetchError::Retry { throttled, .. } => if throttled { "throttled" } else { "retry" }.into(),
+            FetchError::Retry { kind: AttemptEnd::Throttled, .. } => "throttled".into(),
+            FetchError::Retry { .. } => "retry".into(),
             FetchError::Denied(_) => "denied".into(),
             FetchError::Missing(_) => "missing".into(),
             FetchError::Fatal(_) => "fatal".into(),

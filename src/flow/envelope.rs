@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{ImageRef, Message, Outcome, ParsedItem, Partition, Position, Rejection, Reservation};
+use super::{ImageRef, Message, Outcome, ParsedItem, Partition, Position, Rejection, Reservation, Trace};
 
 /// One item: its message, its place, and what it asks for. Shared by everything that speaks of it.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Item {
     pub parsed: ParsedItem,
     /// Whether no further item of the message follows.
     pub last: bool,
+    /// Its trace, if it is one of those that have one.
+    pub trace: Option<Trace>,
 }
 
 impl Item {

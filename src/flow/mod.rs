@@ -7,6 +7,7 @@ mod outcome;
 mod record;
 mod reference;
 mod scrub;
+mod trace;
 
 pub use envelope::{AckToken, Delivery, Envelope, Item, LostToken};
 pub use memory::{MemoryBudget, Pool, Reservation};
@@ -15,3 +16,4 @@ pub use outcome::{Outcome, Reason, Rejection, Skip, Stage};
 pub use record::{Label, Record, SourceRef};
 pub use reference::{ImageRef, Location, ParsedItem};
 pub use scrub::scrubbed;
+pub use trace::{TRACEPARENT, Trace, Tracing};

@@ -34,6 +34,9 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[Self::Null, Self::Deleted, Self::OtherEvent, Self::Empty, Self::Superseded, Self::NotAsked];
+
     /// The name in metrics and logs.
     pub fn name(self) -> &'static str {
         match self {

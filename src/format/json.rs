@@ -331,7 +331,7 @@ pub(crate) mod tests {
             let crate::flow::ParsedItem::Bad(detail) = &parsed else { panic!("{parsed:?}") };
             let why = Rejection::new(crate::flow::Stage::Parse, crate::flow::Reason::BadReference, detail.clone());
             let mut out = Vec::new();
-            rejection(&Item { message: message.into(), position, parsed, last: true }, &why, &mut out);
+            rejection(&Item { message: message.into(), position, parsed, last: true, trace: None }, &why, &mut out);
             String::from_utf8(out).unwrap()
         };
         for value in [

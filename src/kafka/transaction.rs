@@ -11,6 +11,7 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 use super::SAY_EVERY;
 use crate::error::Result;
 use crate::flow::{CommitPoint, Partition};
+use crate::telemetry::{On, Wait};
 
 /// Longest time in one blocking call; one that took longer is made again, which librdkafka takes for the same one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub(crate) fn call<C: ProducerContext + 'static>(
 ) -> Result<End, KafkaError> {
     let (begun, mut said) = (Instant::now(), Instant::now());
     let mut aborting: Option<String> = None;
+    let mut waiting: Option<Wait> = None;
     loop {
         let result = if aborting.is_some() { client.abort_transaction(PATIENCE) } else { call(client) };
         let Err(error) = result else { return Ok(aborting.map_or(End::Committed, End::Aborted)) };
@@ -46,6 +48,7 @@ pub(crate) fn call<C: ProducerContext + 'static>(
             KafkaError::Transaction(e) if e.is_retriable() => {
                 if said.elapsed() >= SAY_EVERY {
                     said = Instant::now();
+                    waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("{what} at {brokers} ({error})")));
                     tracing::warn!("{what} at {brokers}: {error}; trying for {} s now", begun.elapsed().as_secs());
                 }
                 std::thread::sleep(PAUSE);

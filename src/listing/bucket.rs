@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{Entry, Mark, is_image_name};
 use crate::store::Problem;
+use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
 
 /// Attempts at the very first page: nothing has worked yet, so an endpoint that does not answer is more likely a wrong one than one to wait for.
@@ -142,6 +143,7 @@ impl<'a> Pages<'a> {
             return Ok(None);
         }
         let mut attempt = 0u32;
+        let mut waiting: Option<Wait> = None;
         let page = loop {
             let request = self
                 .client
@@ -168,6 +170,7 @@ impl<'a> Pages<'a> {
                 )));
             }
             let pause = (Duration::from_millis(200) * (1 << attempt.min(8))).min(LONGEST_PAUSE).mul_f64(rand::random_range(0.5..1.0));
+            waiting.get_or_insert_with(|| Wait::on(On::Store, format!("the listing of s3://{}", self.bucket)));
             tracing::warn!("listing s3://{}/{}: {problem}; trying again in {} ms", self.bucket, self.prefix, pause.as_millis());
             tokio::time::sleep(pause).await;
         };

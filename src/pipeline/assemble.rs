@@ -1,6 +1,7 @@
 //! From a checked pipeline file to started sources and sinks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Transactions, Which};
 use crate::sink::{Journal, JsonlSink, ParquetSink, Sink};
 use crate::source::{self, Control, ListingOptions, Progress, Source};
 use crate::store::Problem;
+use crate::telemetry::{State, Stats};
 use crate::worker::intake::Reading;
 use crate::worker::terms::Bounds;
 use crate::{Error, Result, kafka, model, store};
@@ -32,10 +34,11 @@ pub enum Mode {
     DryRun,
 }
 
-/// Starts what `pipeline` names.
-pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<Parts> {
+/// Starts what `pipeline` names, and shows in `stats` how far that is.
+pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common, stats: Arc<Stats>) -> Result<Parts> {
     let dry = mode == Mode::DryRun;
     let (loaded, heads) = load(pipeline)?.map_or((None, Heads::default()), |(loaded, heads)| (Some(loaded), heads));
+    stats.board.send_modify(|board| board.state = State::Connecting);
     let client = if needs_s3(pipeline, dry) { Some(store::s3_client(&pipeline.store.s3).await) } else { None };
     // Sinks first: a topic that is missing must be found before the group is joined.
     let transactions = match config::effective_delivery(pipeline).0 {
@@ -52,6 +55,7 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         sources.push(start(pipeline, source, client.clone(), dry).await?);
     }
     let reject_limit = if dry { RejectLimit { share: 1.0, of_last: 1 } } else { pipeline.reject_limit.clone() };
+    stats.board.send_modify(|board| board.state = State::Joining);
     Ok(Parts {
         sources,
         sinks,
@@ -70,6 +74,8 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
         bounds: Bounds::default(),
         watchdog: pipeline.watchdog.0,
         stop: common.stop.clone(),
+        stats,
+        tracing: None,
         quiet: common.quiet,
     })
 }
@@ -258,6 +264,10 @@ impl Control for Uncommitted {
 
     async fn progress(&self) -> Result<Option<Vec<Progress>>> {
         self.control.progress().await
+    }
+
+    fn of_partitions(&self) -> Option<usize> {
+        self.control.of_partitions()
     }
 
     async fn stop(&self, limit: Duration) {

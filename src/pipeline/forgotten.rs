@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::config::{KafkaSource, OnLost};
 use crate::kafka::{Asking, client_config, lasting};
 use crate::sink::kafka::GROUP_HEADER;
+use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
 
 /// Offsets at the end of each output partition that are looked at. Markers of transactions are among them.
@@ -29,6 +30,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`Error::Failed`] naming both topics, unless `on_lost: continue`; or if the credentials lack a right.
 pub(super) async fn refuse(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> Result<()> {
+    let mut waiting: Option<Wait> = None;
     loop {
         let (asked, of, by, ends) = (source.clone(), group.to_owned(), named.to_owned(), outputs.to_vec());
         let looked = tokio::task::spawn_blocking(move || look(&asked, &of, &by, &ends)).await.map_err(Error::failed)?;
@@ -38,6 +40,7 @@ pub(super) async fn refuse(source: &KafkaSource, group: &str, named: &str, outpu
                 if let Some(what) = error.rdkafka_error_code().and_then(lasting) {
                     return Err(Error::failed(format!("whether group `{group}` was here before cannot be seen: {what} ({error})")));
                 }
+                waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("offsets of group `{group}` ({error})")));
                 tracing::warn!("the group's offsets and the ends of the outputs cannot be read yet, waiting: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;

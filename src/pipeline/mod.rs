@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::fetch::Fetcher;
-use crate::flow::MemoryBudget;
+use crate::flow::{MemoryBudget, Tracing};
 use crate::head::Heads;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
@@ -21,7 +21,7 @@ use crate::sandbox::Helper;
 use crate::sink::Sink;
 use crate::sink::kafka::Transactions;
 use crate::source::Source;
-use crate::telemetry::{Progress, Stats};
+use crate::telemetry::{Facts, Places, Progress, Stats};
 use crate::worker::compute::{Compute, ComputeConfig};
 use crate::worker::coordinator::Coordinator;
 use crate::worker::intake::Reading;
@@ -71,6 +71,10 @@ pub struct Parts {
     pub watchdog: Duration,
     /// Asks it to stop.
     pub stop: CancellationToken,
+    /// Where everything is counted.
+    pub stats: Arc<Stats>,
+    /// Traces of items, if any are made.
+    pub tracing: Option<Tracing>,
     /// Show no progress.
     pub quiet: bool,
 }
@@ -95,7 +99,7 @@ pub struct Summary {
 
 /// Runs the parts to their end.
 pub async fn run(parts: Parts) -> Result<Summary> {
-    let stats = Arc::new(Stats::default());
+    let stats = parts.stats;
     let memory = MemoryBudget::new(usize::try_from(parts.memory).unwrap_or(usize::MAX));
     let (done_tx, done) = mpsc::unbounded_channel();
     let (fatal_tx, fatal) = mpsc::unbounded_channel();
@@ -109,10 +113,12 @@ pub async fn run(parts: Parts) -> Result<Summary> {
     let transactional = parts.transactions.is_some();
     let mut stages = Vec::new();
     let mut compute = None;
+    let mut places: Places = Box::new(Vec::new);
+    let threads = if parts.model.is_some() { threads(parts.threads) } else { 0 };
     if let Some(loaded) = parts.model {
         let pool = Compute::start(
             ComputeConfig {
-                threads: threads(parts.threads),
+                threads,
                 batch: parts.batch,
                 limits: Limits::new(&parts.fetch, &parts.decode, &loaded.file.preprocess),
                 helper: parts.decoder.map(|program| Helper { program, memory: memory.decode.capacity() + beside(&parts.fetch) }),
@@ -124,13 +130,17 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             fatal_tx.clone(),
             stats.clone(),
         )?;
-        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone())?);
+        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone())?.counting(stats.attempts.clone()));
+        let asked = fetcher.clone();
+        places = Box::new(move || asked.waiting());
         let outlets = fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
         stages.push(tokio::spawn(fetching::run(fetcher, work_rx, outlets, cancel_fetches.clone())));
         compute = Some(pool);
     }
     let members = parts.sources.iter().filter_map(|(source, _)| source.member.clone()).collect();
-    let transactions = parts.transactions.map(|transactions| transactions.with_members(members));
+    let transactions = parts.transactions.map(|transactions| transactions.with_members(members, stats.clone()));
+    // Set once: a second run with the same counters would be another worker.
+    let _ = stats.facts.set(Facts { model: info.clone(), threads, memory: parts.memory, pools: memory.clone(), places });
     stages.push(tokio::spawn(deliver::run(parts.sinks, transactions, commands_rx, reports_tx, fatal_tx, stats.clone())));
 
     let (events_tx, events) = mpsc::channel(EVENTS);
@@ -161,8 +171,14 @@ pub async fn run(parts: Parts) -> Result<Summary> {
         cancel_fetches: cancel_fetches.clone(),
         stop: parts.stop,
     };
-    let settings =
-        Settings { bounds: parts.bounds, transactional, results_memory: memory.results, result_bytes, reject_limit: parts.reject_limit };
+    let settings = Settings {
+        bounds: parts.bounds,
+        transactional,
+        results_memory: memory.results,
+        result_bytes,
+        tracing: parts.tracing,
+        reject_limit: parts.reject_limit,
+    };
     let begun = Instant::now();
     let progress = Progress::start(stats.clone(), parts.quiet);
     let watchdog = (!parts.watchdog.is_zero()).then(|| Watchdog::start(stats.clone(), parts.watchdog)).transpose()?;

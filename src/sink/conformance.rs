@@ -306,7 +306,7 @@ pub(crate) fn deliver(position: Position, last: bool, outcome: Outcome) -> Deliv
     };
     let token = AckToken::detached(position.partition.clone(), position.offset);
     let parsed = ParsedItem::Image(image(&position));
-    Delivery { item: Arc::new(Item { message: Arc::new(message), position, parsed, last }), token, outcome }
+    Delivery { item: Arc::new(Item { message: Arc::new(message), position, parsed, last, trace: None }), token, outcome }
 }
 
 fn image(position: &Position) -> ImageRef {

@@ -19,7 +19,7 @@ use super::unflushed::Unflushed;
 use super::{Flush, Sink};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage};
+use crate::flow::{Delivery, ImageRef, Outcome, Partition, Position, Reason, Record, Rejection, Stage, TRACEPARENT, Trace};
 pub use dead_letters::KafkaDeadLetters;
 pub use producer::Client;
 pub(crate) use producer::encoded_size;
@@ -113,9 +113,10 @@ impl KafkaSink {
         self.topics.iter().map(|(_, which)| (self.encode)(record, *which, self.encoding).into()).collect()
     }
 
-    fn headers<'a>(group: Option<&'a str>, record: &'a Record) -> Vec<(&'static str, &'a str)> {
+    fn headers<'a>(group: Option<&'a str>, record: &'a Record, trace: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
         let group = group.map(|group| (GROUP_HEADER, group));
-        [("lakelens.space", &*record.space), ("lakelens.schema", SCHEMA)].into_iter().chain(group).collect()
+        let trace = trace.map(|trace| (TRACEPARENT, trace));
+        [("lakelens.space", &*record.space), ("lakelens.schema", SCHEMA)].into_iter().chain(group).chain(trace).collect()
     }
 
     fn fits(&self, topic: usize, key: &str, value: &[u8], headers: &[(&str, &str)]) -> Result<(), Rejection> {
@@ -136,10 +137,15 @@ impl KafkaSink {
         // Taken out whatever became of the item: another sink may have refused it after our check.
         let cached = self.encoded.remove(&delivery.item.position);
         let group = self.producer.group();
+        let trace = delivery.item.trace.as_ref().map(Trace::traceparent);
         let (key, values, headers) = match &delivery.outcome {
             Outcome::Record(record) => {
                 let values = cached.unwrap_or_else(|| self.encode_all(record));
-                (self.key(&record.uri, record.id.as_deref()).to_owned(), Some(values), Self::headers(group.as_deref(), record))
+                (
+                    self.key(&record.uri, record.id.as_deref()).to_owned(),
+                    Some(values),
+                    Self::headers(group.as_deref(), record, trace.as_deref()),
+                )
             }
             Outcome::Tombstone(image) => (self.tombstone_key(image), None, Vec::new()),
             Outcome::Rejected(_) | Outcome::Skipped(_) => return Ok(()),
@@ -169,8 +175,9 @@ impl Sink for KafkaSink {
                 let values = self.encode_all(record);
                 let key = self.key(&record.uri, record.id.as_deref());
                 let group = self.producer.group();
+                let trace = delivery.item.trace.as_ref().map(Trace::traceparent);
                 for (topic, value) in values.iter().enumerate() {
-                    self.fits(topic, key, value, &Self::headers(group.as_deref(), record))?;
+                    self.fits(topic, key, value, &Self::headers(group.as_deref(), record, trace.as_deref()))?;
                 }
                 self.encoded.insert(delivery.item.position.clone(), values);
                 Ok(())

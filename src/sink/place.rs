@@ -16,6 +16,7 @@ use tempfile::NamedTempFile;
 use super::room::{cannot_write, patiently};
 use crate::error::chain;
 use crate::store::{Problem, split_s3, try_bucket};
+use crate::telemetry::{On, Wait};
 use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
 
@@ -160,6 +161,7 @@ impl Place {
     pub async fn end_beyond(&self, folder: &Path, next: i64, span: i64) -> Result<Option<i64>> {
         let from = file_name(next.saturating_sub(span.max(BEFORE)).max(0));
         let mut pause = Duration::from_millis(200);
+        let mut waiting: Option<Wait> = None;
         loop {
             let end = match self {
                 Self::Folder(root) => Ok(last_in(&root.join(folder), &from)),
@@ -174,7 +176,10 @@ impl Place {
                     tracing::warn!("{}: {what} ({text}; s3:ListBucket)", folder.display());
                     return Ok(None);
                 }
-                Err(Problem { text, .. }) => tracing::warn!("{}: what is there cannot be seen yet, trying again: {text}", folder.display()),
+                Err(Problem { text, .. }) => {
+                    waiting.get_or_insert_with(|| Wait::on(On::Store, format!("what was written to {} before", folder.display())));
+                    tracing::warn!("{}: what is there cannot be seen yet, trying again: {text}", folder.display());
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(30));
@@ -257,6 +262,7 @@ fn end_of(path: &Path) -> Option<i64> {
 async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFile, cover: Cover, conditional: bool) -> Result<i64> {
     let mut expected: Option<String> = None;
     let mut pause = Duration::from_millis(200);
+    let mut waiting: Option<Wait> = None;
     loop {
         let put = attempt(client, bucket, key, file, cover.end, conditional, expected.as_deref()).await?;
         let again = match put {
@@ -278,6 +284,7 @@ async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFi
             },
             Put::Again(detail) => detail,
         };
+        waiting.get_or_insert_with(|| Wait::on(On::Store, format!("s3://{bucket} to take a file")));
         tracing::warn!("s3://{bucket}/{key} is not written yet, trying again: {again}");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
 
 /// First and longest pause between two attempts.
@@ -36,9 +37,11 @@ pub(super) async fn patiently<T>(path: &Path, attempt: impl FnMut() -> io::Resul
 async fn wait_for_room<T>(path: &Path, mut attempt: impl FnMut() -> io::Result<T> + Send) -> io::Result<T> {
     let begun = Instant::now();
     let mut pause = PAUSE.0;
+    let mut waiting: Option<Wait> = None;
     loop {
         match attempt() {
             Err(error) if is_full(&error) => {
+                waiting.get_or_insert_with(|| Wait::on(On::Disk, format!("room for {}", path.display())));
                 tracing::warn!(
                     "no room for {} ({error}), for {} s now; make room on its disk or raise its quota. Waiting: nothing is lost, and nothing is \
                      acknowledged meanwhile",

@@ -28,6 +28,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{client_config, creation_error, lasting, lock};
+use crate::telemetry::{On, Wait};
 use context::SourceContext;
 use member::{GroupMember, member_id, put_out};
 pub use offsets::lost_messages;
@@ -88,6 +89,8 @@ struct Shared {
     assignments: u64,
     /// The group has answered at least once, if only with nothing.
     assigned_once: bool,
+    /// Partitions of all its topics at the start; `None` before that is known, or where a topic is a pattern.
+    of_partitions: Option<usize>,
 }
 
 /// Starts a consumer of `config.topics` (or `config.records`) as member of `group`; `instance` names it in the brokers' logs. Returns at once: a
@@ -225,6 +228,7 @@ impl Control for KafkaControl {
     /// Waits while the coordinator is away. Partitions that are not ours any more are passed over: committing for their new owner would set it back.
     async fn commit(&self, next_offsets: &[(Partition, i64)]) -> Result<()> {
         let mut wait = Duration::from_millis(100);
+        let mut waiting: Option<Wait> = None;
         loop {
             let Some(consumer) = self.consumer.upgrade() else {
                 return Err(Error::failed("offsets were to be committed after the Kafka source had ended"));
@@ -241,6 +245,7 @@ impl Control for KafkaControl {
                     tracing::debug!("a commit came after the group had moved on ({code}); committing what is still ours");
                 }
                 Committed::Later(code) => {
+                    waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("a commit of offsets ({code})")));
                     tracing::warn!("offsets could not be committed yet ({code}); trying again in {wait:?}");
                 }
             }
@@ -251,6 +256,7 @@ impl Control for KafkaControl {
 
     /// Positions count what is in the event channel as handed out. `end` is the last stable offset: what an open transaction holds back is beyond it.
     async fn progress(&self) -> Result<Option<Vec<Progress>>> {
+        let mut waiting: Option<Wait> = None;
         loop {
             let Some(consumer) = self.consumer.upgrade() else {
                 return Err(Error::failed("the Kafka source has ended"));
@@ -275,7 +281,7 @@ impl Control for KafkaControl {
                     let shared = lock(&self.shared);
                     let now = ends.into_iter().filter_map(|(end, partition)| {
                         let position = shared.owned.get(&partition)?.position();
-                        Some(Progress { partition, position, end })
+                        Some(Progress { partition, position, end, exact: true })
                     });
                     return Ok(Some(now.collect()));
                 }
@@ -283,11 +289,16 @@ impl Control for KafkaControl {
                     if let Some(what) = e.rdkafka_error_code().and_then(lasting) {
                         return Err(Error::failed(format!("the end of the topics cannot be read: {what}")));
                     }
+                    waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("the ends of the topics ({e})")));
                     tracing::warn!("the end of the topics could not be read yet: {e}");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
+    }
+
+    fn of_partitions(&self) -> Option<usize> {
+        lock(&self.shared).of_partitions
     }
 
     async fn stop(&self, limit: Duration) {

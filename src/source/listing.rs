@@ -286,7 +286,7 @@ impl Control for Listed {
         let finished = self.shared.finished.load(Ordering::Acquire);
         let position = self.shared.position.load(Ordering::Acquire);
         let end = if finished { position } else { position + 1 };
-        Ok(Some(vec![Progress { partition: self.partition.clone(), position, end }]))
+        Ok(Some(vec![Progress { partition: self.partition.clone(), position, end, exact: finished }]))
     }
 
     async fn stop(&self, limit: Duration) {

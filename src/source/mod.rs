@@ -59,6 +59,8 @@ pub struct Progress {
     pub position: i64,
     /// The end of the partition now.
     pub end: i64,
+    /// Whether `end` is known; else it says only that there is more.
+    pub exact: bool,
 }
 
 /// What the worker may ask of a running source.
@@ -75,6 +77,11 @@ pub trait Control: Send + Sync {
 
     /// Position and end of each assigned partition; `None` before the first assignment.
     async fn progress(&self) -> Result<Option<Vec<Progress>>>;
+
+    /// Partitions of all that it reads, whoever has them; `None` where not known.
+    fn of_partitions(&self) -> Option<usize> {
+        None
+    }
 
     /// Leave the group or close the listing, waiting for at most `limit`.
     async fn stop(&self, limit: Duration);

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use opentelemetry::Value;
 use tokio::sync::mpsc;
 
 use crate::error::panic_text;
@@ -180,6 +182,7 @@ pub struct Intake(Arc<Shared>);
 impl Intake {
     /// Queues one body for decoding.
     pub fn push(&self, body: Envelope<Body>) {
+        self.0.stats.computing.fetch_add(1, Relaxed);
         self.0.lock().bodies.push_back(Waiting { body, header: None });
         self.0.wake.notify_one();
     }
@@ -187,6 +190,7 @@ impl Intake {
     /// Drops what nobody has begun to decode.
     pub fn discard(&self) {
         let dropped = std::mem::take(&mut self.0.lock().bodies);
+        self.0.stats.computing.fetch_sub(dropped.len() as i64, Relaxed);
         self.0.wake.notify_all();
         drop(dropped);
     }
@@ -219,9 +223,16 @@ impl Shared {
                     let Some(waiting) = state.bodies.pop_front() else { continue };
                     state.decoding += 1;
                     drop(state);
+                    // Kept only where it is needed: the item goes with its body.
+                    let traced = waiting.body.item.trace.is_some().then(|| waiting.body.item.clone());
                     let begun = Instant::now();
                     let result = decoding.run(waiting);
-                    self.stats.decode.add(begun.elapsed());
+                    let time = begun.elapsed();
+                    self.stats.decode.add(time);
+                    if let Some(trace) = traced.as_ref().and_then(|item| item.trace.as_ref()) {
+                        trace.span("decode", time, []);
+                    }
+                    drop(traced);
                     state = self.lock();
                     state.decoding -= 1;
                     match result {
@@ -258,8 +269,12 @@ impl Shared {
             let tensors: Vec<&Tensor> = batch.iter().map(|e| &e.value.tensor).collect();
             predict_apart(&*self.model, &tensors)
         };
-        self.stats.infer.add(begun.elapsed());
+        let time = begun.elapsed();
+        self.stats.infer.add(time);
         self.stats.batches.add_one(batch.len());
+        for trace in batch.iter().filter_map(|envelope| envelope.item.trace.as_ref()) {
+            trace.span("infer", time, [("lakelens.batch", Value::I64(batch.len() as i64))]);
+        }
         if results.len() == batch.len() {
             for (envelope, result) in batch.into_iter().zip(results) {
                 let (ready, envelope) = envelope.split();
@@ -279,6 +294,7 @@ impl Shared {
     }
 
     fn send(&self, delivery: Delivery) {
+        self.stats.computing.fetch_sub(1, Relaxed);
         // Fails only when the coordinator is gone; the token inside then reports to nobody either.
         let _ = self.done.send(delivery);
     }

@@ -65,7 +65,7 @@ fn envelope(offset: i64, bytes: Bytes) -> Envelope<Body> {
     let parsed = ParsedItem::Image(ImageRef::new(location.clone()));
     Envelope {
         token: AckToken::detached(position.partition.clone(), offset),
-        item: Arc::new(Item { message: Arc::new(message), position, parsed, last: true }),
+        item: Arc::new(Item { message: Arc::new(message), position, parsed, last: true, trace: None }),
         memory: Reservation::none(),
         value: Body { bytes, location, etag: None, version: None, memory: Reservation::none() },
     }

@@ -4,6 +4,7 @@
 mod commits;
 mod idle;
 mod revoke;
+mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 
 use self::commits::Answer;
 use self::revoke::Revocation;
+use self::snapshot::Shown;
 use super::deliver::{Command, Report};
 use super::lane::Lane;
 use super::ledger::Ledger;
@@ -75,6 +77,7 @@ pub struct Coordinator {
     stop_heard: Option<Instant>,
     /// When it was asked to stop, some source had more to give.
     input_left: bool,
+    shown: Shown,
 }
 
 impl Coordinator {
@@ -107,12 +110,16 @@ impl Coordinator {
             behind: vec![None; count],
             stop_heard: None,
             input_left: false,
+            shown: Shown::default(),
         }
     }
 
     /// Runs until the input ends, a bound is reached, a stop is asked for, or something fails.
     pub async fn run(mut self) -> Ending {
+        self.show();
         let mut error = self.serve().await.err();
+        self.phase = Phase::Closed;
+        self.show();
         error = error.or(self.last_commit_in_time().await.err());
         for feed in &self.feeds {
             feed.control.stop(commits::CLOSE_LIMIT).await;
@@ -121,6 +128,7 @@ impl Coordinator {
         for (partition, lane) in std::mem::take(&mut self.lanes) {
             self.ledger.account(&partition).handed_back += lane.open;
         }
+        self.show();
         Ending { ledger: self.ledger, top_labels: self.top_labels, stopped: self.stop_heard.is_some() && (self.input_left || left), error }
     }
 
@@ -143,8 +151,9 @@ impl Coordinator {
                 }
                 Some(lost) = self.channels.lost.1.recv() => self.on_lost_token(&lost)?,
                 Some(answer) = self.answers.1.recv() => self.on_answer(answer)?,
-                Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
+                // Before messages, of which there may always be another: commits and what is shown of the worker must not wait for the last one.
                 _ = tick.tick() => self.on_tick()?,
+                Some((source, event)) = self.channels.events.recv() => self.on_event(source, event)?,
             }
             self.write();
             self.advance();
@@ -159,12 +168,14 @@ impl Coordinator {
                 self.epoch += 1;
                 tracing::debug!(%partition, next_offset, "assigned");
                 self.command(Command::Begin(partition.clone(), next_offset));
+                self.stats.rebalances.assigned.fetch_add(1, Relaxed);
                 self.lanes.insert(partition, Lane::new(source, self.epoch, assignment, next_offset));
                 self.quiet_since = None;
             }
             Event::Message(message) => self.on_message(source, message)?,
             Event::Revoked { partitions, done } => self.on_revoked(partitions, done),
             Event::Lost { partitions } => {
+                self.stats.rebalances.lost.fetch_add(partitions.len() as u64, Relaxed);
                 tracing::warn!("{} partitions were lost; what was not committed is another worker's now", partitions.len());
                 partitions.iter().for_each(|partition| self.let_go(partition));
                 self.command(Command::Forget(partitions));
@@ -187,10 +198,12 @@ impl Coordinator {
         let partition = message.partition.clone();
         let offset = message.offset;
         let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.revoking) else { return Ok(()) };
-        let entries = self.feeds[source].reading.expand(message);
+        let entries = self.feeds[source].reading.expand(message, self.settings.tracing.as_ref());
         let count = entries.len() as u64;
         lane.tracker.received(offset, u32::try_from(count).unwrap_or(u32::MAX));
         lane.open += count;
+        lane.next = offset + 1;
+        self.shown.messages += 1;
         let epoch = lane.epoch;
         self.ledger.account(&partition).received += count;
         self.stats.received.fetch_add(count, Relaxed);
@@ -228,6 +241,7 @@ impl Coordinator {
         match &delivery.outcome {
             Outcome::Rejected(rejection) => {
                 self.stats.rejected.fetch_add(1, Relaxed);
+                delivery.item.trace.iter().for_each(|trace| trace.rejected(rejection.reason.name()));
                 let uri = delivery.item.reference().map_or_else(String::new, |r| r.location.to_string());
                 self.rejects.log(&position, &escape(&uri), rejection);
             }
@@ -377,7 +391,9 @@ impl Coordinator {
             }
             self.look_for_idleness();
         }
+        self.rejects.tell_left_out(Instant::now());
         self.commit();
+        self.show();
         Ok(())
     }
 }

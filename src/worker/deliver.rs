@@ -73,7 +73,9 @@ pub async fn run(
         let _panics = Panics(&fatal);
         match obey(&mut sinks, transactions.as_ref(), &mut owned, &mut command).await {
             Ok(report) => {
-                stats.deliver.add(begun.elapsed());
+                if report.wrote {
+                    stats.deliver.add(begun.elapsed());
+                }
                 if reports.send(report).is_err() {
                     return;
                 }
@@ -116,9 +118,11 @@ async fn obey(
         }
         Command::Write(deliveries, points) => {
             report.wrote = true;
+            let begun = Instant::now();
             failpoint::tamper(deliveries);
             for delivery in deliveries.iter_mut() {
                 if let Some(rejection) = sinks.iter_mut().find_map(|sink| sink.check(delivery).err()) {
+                    delivery.item.trace.iter().for_each(|trace| trace.rejected(rejection.reason.name()));
                     delivery.outcome = Outcome::Rejected(rejection);
                 }
             }
@@ -130,7 +134,11 @@ async fn obey(
                 None => write(sinks, deliveries).await?,
             }
             report.written.reserve(deliveries.len());
+            let time = begun.elapsed();
             for delivery in deliveries.drain(..) {
+                if let Some(trace) = &delivery.item.trace {
+                    trace.span("deliver", time, []);
+                }
                 report.written.push(Written {
                     partition: delivery.item.position.partition.clone(),
                     epoch: delivery.token.epoch(),

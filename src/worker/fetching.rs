@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use opentelemetry::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use super::compute::Intake;
 use crate::Error;
 use crate::fetch::{Fetcher, GetError};
 use crate::flow::{Delivery, Envelope, ImageRef, Outcome};
-use crate::telemetry::Stats;
+use crate::telemetry::{Presence, Stats};
 
 /// Where fetched bodies and ends go.
 #[derive(Clone)]
@@ -59,15 +60,22 @@ pub async fn run(
 }
 
 async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
+    let _here = Presence::new(&outlets.stats.fetching);
     let begun = Instant::now();
     let (reference, envelope) = job.split();
     let message = &envelope.item.message;
     let result = fetcher.get(&reference, message.trusted, &message.partition).await;
-    outlets.stats.fetch.add(begun.elapsed());
+    let time = begun.elapsed();
+    outlets.stats.fetch.add(time);
+    if let Some(trace) = &envelope.item.trace {
+        let bytes = result.as_ref().map_or(0, |body| body.bytes.len());
+        trace.span("fetch", time, [("lakelens.bytes", Value::I64(bytes as i64))]);
+    }
     let end = match result {
         Ok(body) => {
             outlets.stats.bytes.fetch_add(body.bytes.len() as u64, Relaxed);
-            return outlets.compute.push(envelope.map(|()| body));
+            outlets.compute.push(envelope.map(|()| body));
+            return;
         }
         Err(GetError::Rejected(rejection)) => envelope.reject(rejection),
         Err(GetError::Skipped(skip)) => envelope.deliver(Outcome::Skipped(skip)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::OnDelete;
-use crate::flow::{ImageRef, Item, Message, Outcome, ParsedItem, Position, Reason, Rejection, Skip, Stage};
+use crate::flow::{ImageRef, Item, Message, Outcome, ParsedItem, Position, Reason, Rejection, Skip, Stage, Tracing};
 use crate::{format, reference};
 
 /// How messages are read.
@@ -24,17 +24,17 @@ pub struct Entry {
 }
 
 impl Reading {
-    /// The items of `message`, at least one.
-    pub fn expand(self, message: Message) -> Vec<Entry> {
+    /// The items of `message`, at least one; with traces for those that `tracing` samples.
+    pub fn expand(self, message: Message, tracing: Option<&Tracing>) -> Vec<Entry> {
         let message = Arc::new(message);
         let parsed = match self {
             Self::References(_) => reference::parse(message.value.as_deref(), &message.headers),
-            Self::Records => return vec![archive(message)],
+            Self::Records => return vec![archive(message, tracing)],
         };
         let count = parsed.len();
         let of = |n: usize, parsed: ParsedItem| {
             let outcome = self.outcome(&parsed);
-            Entry { item: item(&message, n, n + 1 == count, parsed), outcome }
+            Entry { item: item(&message, n, n + 1 == count, parsed, tracing), outcome }
         };
         parsed.into_iter().enumerate().map(|(n, parsed)| of(n, parsed)).collect()
     }
@@ -52,14 +52,20 @@ impl Reading {
     }
 }
 
-fn item(message: &Arc<Message>, number: usize, last: bool, parsed: ParsedItem) -> Arc<Item> {
+fn item(message: &Arc<Message>, number: usize, last: bool, parsed: ParsedItem, tracing: Option<&Tracing>) -> Arc<Item> {
     let position =
         Position { partition: message.partition.clone(), offset: message.offset, item: u32::try_from(number).unwrap_or(u32::MAX) };
-    Arc::new(Item { message: message.clone(), position, parsed, last })
+    let trace = tracing.and_then(|tracing| tracing.begin(&message.headers));
+    if let Some(trace) = &trace {
+        trace.fact("messaging.destination.name", position.partition.topic.to_string());
+        trace.fact("messaging.destination.partition.id", i64::from(position.partition.partition));
+        trace.fact("messaging.kafka.offset", position.offset);
+    }
+    Arc::new(Item { message: message.clone(), position, parsed, last, trace })
 }
 
 /// A message that is a record already.
-fn archive(message: Arc<Message>) -> Entry {
+fn archive(message: Arc<Message>, tracing: Option<&Tracing>) -> Entry {
     let bad = |detail: String| {
         let outcome = Outcome::Rejected(Rejection::new(Stage::Parse, Reason::BadReference, detail.clone()));
         (ParsedItem::Bad(detail), outcome)
@@ -77,5 +83,5 @@ fn archive(message: Arc<Message>) -> Entry {
             },
         },
     };
-    Entry { item: item(&message, 0, true, parsed), outcome: Some(outcome) }
+    Entry { item: item(&message, 0, true, parsed, tracing), outcome: Some(outcome) }
 }

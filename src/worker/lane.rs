@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use super::ledger::Fate;
 use crate::flow::{CommitPoint, Delivery, Partition};
-use crate::source::OffsetTracker;
+use crate::source::{OffsetTracker, Progress};
+use crate::telemetry::Pace;
 
 /// One partition, from its assignment to its revocation.
 pub struct Lane {
@@ -30,6 +31,14 @@ pub struct Lane {
     pub open: u64,
     /// Items whose tokens were dropped on purpose, while draining.
     pub dropped: usize,
+    /// Offset behind the last message that came.
+    pub next: i64,
+    /// The partition's end when it was last asked for, where it is known.
+    pub end: Option<i64>,
+    /// The offset that the source would have given next when it was last asked.
+    position: i64,
+    /// How fast offsets are committed.
+    pub pace: Pace,
     /// It is being taken away: what is not finished goes to another worker.
     pub revoking: bool,
 }
@@ -49,6 +58,10 @@ impl Lane {
             committed: next_offset,
             open: 0,
             dropped: 0,
+            next: next_offset,
+            end: None,
+            position: next_offset,
+            pace: Pace::default(),
             revoking: false,
         }
     }
@@ -103,6 +116,35 @@ impl Lane {
         self.tracker.commit_point(barrier).max(self.committed)
     }
 
+    /// Items that are finished and not yet with every sink.
+    pub fn delivering(&self) -> u64 {
+        self.open.saturating_sub(self.tracker.unfinished() as u64 + self.written.len() as u64)
+    }
+
+    /// The source said how far it is.
+    pub fn seen(&mut self, progress: &Progress) {
+        self.end = progress.exact.then_some(progress.end);
+        self.position = progress.position;
+    }
+
+    /// Messages that are still to come; `None` while the end is not known.
+    pub fn to_come(&self) -> Option<u64> {
+        self.behind(self.next)
+    }
+
+    /// Messages between what is committed and the end; `None` while the end is not known.
+    pub fn lag(&self) -> Option<u64> {
+        // With nothing under way all that came is done, if only committed with the next message.
+        self.behind(if self.open == 0 { self.next } else { self.committed })
+    }
+
+    fn behind(&self, offset: i64) -> Option<u64> {
+        let end = self.end?;
+        // Behind the last message there may be markers of transactions, which nobody will ever give.
+        let over = self.open == 0 && self.position >= end;
+        Some(if over { 0 } else { u64::try_from(end - offset).unwrap_or_default() })
+    }
+
     /// Everything received has gone to the sinks.
     pub fn is_quiet(&self) -> bool {
         self.tracker.unfinished() == 0 && self.tracker.buffered() == 0 && self.sending.is_none()
@@ -119,6 +161,25 @@ mod tests {
 
     fn any_delivery(offset: i64, item: u32, last: bool) -> Delivery {
         delivery(Position { partition: Partition::new("refs", 0), offset, item }, last, What::Record)
+    }
+
+    #[test]
+    fn a_lag_counts_what_is_under_way_and_no_marker_behind_the_last_message() {
+        let mut lane = Lane::new(0, 1, 1, 10);
+        let seen = |position, end, exact| Progress { partition: Partition::new("refs", 0), position, end, exact };
+        assert_eq!((lane.lag(), lane.to_come()), (None, None), "nobody has looked yet");
+        lane.seen(&seen(10, 21, true));
+        assert_eq!((lane.lag(), lane.to_come()), (Some(11), Some(11)));
+        (lane.next, lane.open) = (15, 5);
+        assert_eq!((lane.lag(), lane.to_come()), (Some(11), Some(6)));
+        lane.committed = 13;
+        assert_eq!((lane.lag(), lane.to_come()), (Some(8), Some(6)));
+        // The last message is 19, and 20 is a marker.
+        (lane.next, lane.open, lane.committed) = (20, 0, 20);
+        lane.seen(&seen(21, 21, true));
+        assert_eq!((lane.lag(), lane.to_come()), (Some(0), Some(0)));
+        lane.seen(&seen(21, 22, false));
+        assert_eq!((lane.lag(), lane.to_come()), (None, None), "of a listing it is only known that there is more");
     }
 
     proptest! {

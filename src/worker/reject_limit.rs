@@ -53,20 +53,38 @@ impl RejectWindow {
         Ok(())
     }
 
-    /// Logs a rejection, at most ten in ten seconds.
-    pub fn log(&mut self, position: &Position, uri: &str, rejection: &Rejection) {
-        let (since, lines, left_out) = &mut self.lines;
-        if since.elapsed() >= SPAN {
-            if *left_out > 0 {
-                tracing::warn!("{left_out} more rejections were not logged");
-            }
-            (*since, *lines, *left_out) = (Instant::now(), 0, 0);
-        }
+    /// Whether a rejection at `now` gets a line: at most [`LINES`] in each [`SPAN`] do.
+    fn admit(&mut self, now: Instant) -> bool {
+        self.tell_left_out(now);
+        let (_, lines, left_out) = &mut self.lines;
         if *lines >= LINES {
             *left_out += 1;
-            return;
+            return false;
         }
         *lines += 1;
+        true
+    }
+
+    /// At the end of a span of time says how many rejections had no line in it, if any, and gives that number. To be called now and then.
+    pub fn tell_left_out(&mut self, now: Instant) -> u64 {
+        if now.saturating_duration_since(self.lines.0) < SPAN {
+            return 0;
+        }
+        let (_, _, left_out) = std::mem::replace(&mut self.lines, (now, 0, 0));
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "{left_out} more rejections were not logged; all are with the dead letters, and counted by reason in the metrics"
+            );
+        }
+        left_out
+    }
+
+    /// Logs a rejection, at most ten in ten seconds.
+    pub fn log(&mut self, position: &Position, uri: &str, rejection: &Rejection) {
+        if !self.admit(Instant::now()) {
+            return;
+        }
         let detail = crate::telemetry::escape(&rejection.detail);
         tracing::warn!(position = %crate::telemetry::escape(&position.to_string()), uri, stage = rejection.stage.name(), "rejected {}: {detail}", rejection.reason);
     }
@@ -107,6 +125,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_flood_of_rejections_has_ten_lines_in_ten_seconds_and_the_rest_is_told_as_a_number() {
+        let (mut window, begun) = (RejectWindow::new(&RejectLimit { share: 1.0, of_last: 1 }), Instant::now());
+        let second = Duration::from_secs(1);
+        let mut admitted =
+            |from: u32, until: u32| (from..until).map(|n| (0..7).filter(|_| window.admit(begun + n * second)).count()).sum::<usize>();
+        assert_eq!(admitted(0, 10), 10);
+        assert_eq!(admitted(11, 12), 7, "the next span of time has its own");
+        assert_eq!(
+            (window.tell_left_out(begun + 12 * second), window.tell_left_out(begun + 22 * second)),
+            (0, 0),
+            "nothing was left out since"
+        );
+        assert!((0..30).filter(|_| window.admit(begun + 23 * second)).count() == 10);
+        assert_eq!(window.tell_left_out(begun + 40 * second), 20, "though no further rejection came");
     }
 
     fn bad() -> Outcome {

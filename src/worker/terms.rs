@@ -11,7 +11,7 @@ use super::deliver::{Command, Report};
 use super::intake::Reading;
 use super::ledger::Ledger;
 use crate::Error;
-use crate::flow::{Delivery, Envelope, ImageRef, LostToken};
+use crate::flow::{Delivery, Envelope, ImageRef, LostToken, Tracing};
 use crate::source::{Control, Event};
 
 /// One source as the coordinator sees it.
@@ -63,6 +63,8 @@ pub struct Settings {
     pub results_memory: usize,
     /// Upper estimate of one result in bytes.
     pub result_bytes: usize,
+    /// Traces of items, if any are made.
+    pub tracing: Option<Tracing>,
     /// When too much is rejected.
     pub reject_limit: crate::config::RejectLimit,
 }

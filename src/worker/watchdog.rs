@@ -27,6 +27,7 @@ impl Watchdog {
                 let passed = before.elapsed().min(EVERY * 2);
                 before = Instant::now();
                 let still = stillness.look(passed, stats.moved(), stats.has_work());
+                stats.still_ms.store(u64::try_from(still.as_millis()).unwrap_or(u64::MAX), Relaxed);
                 if still >= limit {
                     tracing::error!(
                         "nothing has moved for {limit:?} with {} items in the worker and {} messages behind it; the worker ends, and what it has not \

@@ -15,6 +15,8 @@ mod refusals;
 mod report;
 mod resume;
 mod stopping;
+mod telemetry;
+mod traces;
 mod watchdog;
 
 use std::collections::BTreeMap;

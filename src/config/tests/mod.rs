@@ -187,6 +187,12 @@ fn what_cannot_be_kept_is_refused() {
         ("version: 1", "version: 1\nmemory: 100MiB", "memory: is too small for one image"),
         ("version: 1", "version: 1\nstore: { s3: { endpoint: \"http://u:hunter2@h:1\" } }", "holds credentials"),
         ("version: 1", "version: 1\ntelemetry: { listen: \":9464\" }", "telemetry.listen: must be host:port"),
+        ("version: 1", "version: 1\ntelemetry: { otlp: { endpoint: \"collector:4318\" } }", "telemetry.otlp.endpoint: must be a URL"),
+        (
+            "version: 1",
+            "version: 1\ntelemetry: { otlp: { endpoint: \"http://u:p@collector\" } }",
+            "telemetry.otlp.endpoint: holds a password",
+        ),
         ("lake/*", "lake", "3:24: fetch.allow.s3[0]: `lake` is not `bucket/*`"),
         ("- kafka: { labels: labels }", "[]", "sinks: is empty"),
         ("version: 1", "", "the field `version` is missing"),

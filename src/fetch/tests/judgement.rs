@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::telemetry::Scheme;
 
 type Answer = Box<dyn Fn(&Location) -> Result<(), FetchError> + Send + Sync>;
 
@@ -43,7 +44,7 @@ fn key(location: &Location) -> &str {
 }
 
 fn busy() -> FetchError {
-    FetchError::retry("503")
+    FetchError::retry(AttemptEnd::ServerError, "503")
 }
 
 fn refused() -> FetchError {
@@ -92,6 +93,9 @@ async fn one_failing_object_among_others_is_unavailable_even_as_the_last_of_its_
     assert_eq!(rejection.reason, Reason::Unavailable);
     let asked: Vec<String> = store.asked.lock().unwrap().iter().map(|l| key(l).to_owned()).collect();
     assert_eq!(asked, ["good", "bad", "bad", "good"]);
+    // To look again at what worked is an attempt, and no retry.
+    let ended = |end| fetcher.attempts.ends(Scheme::S3, end);
+    assert_eq!((ended(AttemptEnd::Ok), ended(AttemptEnd::ServerError), fetcher.attempts.retries(Scheme::S3)), (2, 2, 1));
 }
 
 #[tokio::test]
@@ -116,7 +120,7 @@ async fn a_strangers_place_is_measured_by_all_others() {
 
 #[tokio::test]
 async fn throttling_never_counts_against_an_item_of_a_named_place() {
-    let throttle = || FetchError::Retry { detail: "503 SlowDown".into(), throttled: true, retry_after: None };
+    let throttle = || FetchError::Retry { detail: "503 SlowDown".into(), kind: AttemptEnd::Throttled, retry_after: None };
     let store = script(true, move |l| if key(l) == "slow" { Err(throttle()) } else { Ok(()) });
     let named = fetcher(config(&["lake/*"], &[], &[]), store.clone(), None);
     assert!(get(&named, &object("lake", "good")).await.is_ok());

@@ -18,6 +18,7 @@ use crate::kafka::{
     Logger, SAY_EVERY, TopicLimits, TopicState, asking_client, client_config, creation_error, lasting, lock, missing_topic, topic_limits,
     topic_state,
 };
+use crate::telemetry::{On, Wait};
 
 /// librdkafka's own default for a batch; a topic that takes less gets smaller ones.
 const BATCH_BYTES: usize = 1_000_000;
@@ -250,12 +251,13 @@ impl Producer {
 struct Waiting {
     since: Instant,
     said: Instant,
+    shown: Option<Wait>,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
         let now = Instant::now();
-        Self { since: now, said: now }
+        Self { since: now, said: now, shown: None }
     }
 }
 
@@ -263,6 +265,7 @@ impl Waiting {
     fn say(&mut self, brokers: &str, context: &SinkContext) {
         if self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();
+            self.shown.get_or_insert_with(|| Wait::on(On::Broker, format!("Kafka at {brokers} to take messages")));
             let outstanding = context.outstanding.load(Ordering::Acquire);
             let seconds = self.since.elapsed().as_secs();
             tracing::warn!(
@@ -278,6 +281,7 @@ async fn wait_for_topics(brokers: &str, properties: &BTreeMap<String, String>, t
     // Blocking calls throughout, and closing the client is one too.
     let look = move || {
         let client = asking_client(&brokers, &properties)?;
+        let mut waiting: Option<Wait> = None;
         let mut missing_since: Option<Instant> = None;
         let mut said: Option<Instant> = None;
         for topic in &topics {
@@ -299,6 +303,7 @@ async fn wait_for_topics(brokers: &str, properties: &BTreeMap<String, String>, t
                         }
                         if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
                             said = Some(Instant::now());
+                            waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("Kafka at {brokers}")));
                             tracing::warn!("waiting for Kafka at {brokers}: {what}{}", client.context().0.because());
                         }
                     }

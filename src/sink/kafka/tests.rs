@@ -48,7 +48,7 @@ fn message(offset: i64, value: Option<&[u8]>, headers: Vec<FlowHeader>) -> Messa
 
 fn item(message: Message, number: u32) -> Arc<Item> {
     let position = Position { partition: message.partition.clone(), offset: message.offset, item: number };
-    Arc::new(Item { message: Arc::new(message), position, parsed: ParsedItem::Bad(String::new()), last: true })
+    Arc::new(Item { message: Arc::new(message), position, parsed: ParsedItem::Bad(String::new()), last: true, trace: None })
 }
 
 fn delivery(offset: i64, outcome: Outcome) -> Delivery {

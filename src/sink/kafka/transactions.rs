@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -13,6 +14,7 @@ use crate::failpoint;
 use crate::flow::CommitPoint;
 use crate::kafka::lasting;
 use crate::kafka::transaction::{End, Member, PATIENCE, call, delivered};
+use crate::telemetry::Stats;
 
 /// Between a transaction that was aborted and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,6 +24,7 @@ pub struct Transactions {
     client: Arc<Client>,
     /// By the number of the source.
     members: Vec<Arc<dyn Member>>,
+    stats: Arc<Stats>,
 }
 
 impl Transactions {
@@ -32,7 +35,7 @@ impl Transactions {
     /// [`Error::Config`] if a property is refused, [`Error::Failed`] if a topic is missing or the brokers allow no transactions.
     pub async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String], id: &str, group: &str) -> Result<Self> {
         let client = Client::start(brokers, properties, topics, Some((id, group))).await?;
-        let transactions = Self { client: Arc::new(client), members: Vec::new() };
+        let transactions = Self { client: Arc::new(client), members: Vec::new(), stats: Arc::default() };
         match transactions.step("preparing transactions", |producer| producer.init_transactions(PATIENCE)).await? {
             End::Committed => Ok(transactions),
             End::Aborted(why) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {why}"))),
@@ -44,9 +47,9 @@ impl Transactions {
         self.client.clone()
     }
 
-    /// The consumers, by the number of their source.
-    pub fn with_members(self, members: Vec<Arc<dyn Member>>) -> Self {
-        Self { members, ..self }
+    /// The consumers, by the number of their source, and where ends are counted.
+    pub fn with_members(self, members: Vec<Arc<dyn Member>>, stats: Arc<Stats>) -> Self {
+        Self { members, stats, ..self }
     }
 
     /// Whether what was read under this assignment is still this worker's to write.
@@ -89,6 +92,7 @@ impl Transactions {
         failpoint::pass("txn.offsets");
         match self.step("committing a transaction", |producer| producer.commit_transaction(PATIENCE)).await? {
             End::Committed => {
+                self.stats.transactions.committed.fetch_add(1, Relaxed);
                 failpoint::pass("txn.committed");
                 Ok(true)
             }
@@ -97,6 +101,7 @@ impl Transactions {
     }
 
     async fn aborted(&self, why: &str) -> bool {
+        self.stats.transactions.aborted.fetch_add(1, Relaxed);
         tracing::warn!("a transaction was aborted, and what is still ours is written again: {why}");
         tokio::time::sleep(PAUSE).await;
         false
@@ -111,13 +116,20 @@ impl Transactions {
         let client = self.client.clone();
         let brokers = client.brokers.clone();
         let made = tokio::task::spawn_blocking(move || client.inner().map(|inner| call(inner, &client.brokers, what, make)));
-        made.await.map_err(Error::failed)??.map_err(|error| fatal(&brokers, what, &error))
+        made.await.map_err(Error::failed)??.map_err(|error| {
+            self.stats.transactions.fenced.fetch_add(u64::from(is_fenced(&error)), Relaxed);
+            fatal(&brokers, what, &error)
+        })
     }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch))
 }
 
 fn fatal(brokers: &str, what: &str, error: &KafkaError) -> Error {
     match error.rdkafka_error_code() {
-        Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Error::failed(format!(
+        _ if is_fenced(error) => Error::failed(format!(
             "{what} at {brokers}: the brokers have fenced this worker, which was silent for longer than its transaction may take ({error}); start it \
              again: what it had not committed is read again"
         )),

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Message, Partition, Reservation};
 use crate::kafka::{SAY_EVERY, TopicState, lasting, lock, missing_topic, topic_state};
 use crate::source::Event;
+use crate::telemetry::{On, Wait};
 
 /// Longest time in one poll, and so until a command is seen.
 const POLL: Duration = Duration::from_millis(20);
@@ -339,12 +340,17 @@ impl Poller {
     fn wait_for_topics(&mut self, topics: &[String]) -> Result<(), End> {
         let mut missing_since: Option<Instant> = None;
         let mut said: Option<Instant> = None;
+        let mut waiting: Option<Wait> = None;
+        let mut partitions = topics.iter().all(|t| !t.starts_with('^')).then_some(0);
         // A name that begins with ^ is a pattern, which may match nothing yet.
         for topic in topics.iter().filter(|t| !t.starts_with('^')) {
             loop {
                 self.obey()?;
                 match topic_state(&self.consumer, topic, Duration::from_secs(2)) {
-                    TopicState::Partitions(_) => break,
+                    TopicState::Partitions(count) => {
+                        partitions = partitions.map(|all| all + count);
+                        break;
+                    }
                     TopicState::Refused(what) => {
                         return Err(End::Failed(Error::failed(format!("topic `{topic}` on {}: {what}", self.config.brokers))));
                     }
@@ -365,6 +371,7 @@ impl Poller {
                         }
                         if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
                             said = Some(Instant::now());
+                            waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("Kafka at {}", self.config.brokers)));
                             let because = self.consumer.context().logger.because();
                             tracing::warn!("waiting for Kafka at {}: {what}{because}", self.config.brokers);
                         }
@@ -372,6 +379,7 @@ impl Poller {
                 }
             }
         }
+        lock(&self.shared).of_partitions = partitions;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::flow::Partition;
 use crate::kafka::{SAY_EVERY, lasting, lock};
 use crate::source::Event;
+use crate::telemetry::{On, Wait};
 
 /// How long a partition that the group has given us may be unknown to a broker. One that was just added is, for a moment.
 const UNKNOWN_LIMIT: Duration = Duration::from_secs(30);
@@ -98,6 +99,7 @@ impl Poller {
     /// The next offset of each partition, and whether it is the first that the group has there. Waits while the brokers are away.
     fn where_to_begin(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, i64, bool)>, End> {
         let begun = Instant::now();
+        let mut waiting: Option<Wait> = None;
         let mut said: Option<Instant> = None;
         loop {
             match self.try_where_to_begin(partitions) {
@@ -119,6 +121,7 @@ impl Poller {
                     }
                     if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
                         said = Some(Instant::now());
+                        waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("the group's offsets ({error})")));
                         tracing::warn!("the group's offsets cannot be read yet, waiting: {error}");
                     }
                     self.obey()?;

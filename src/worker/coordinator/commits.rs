@@ -50,6 +50,11 @@ impl Coordinator {
                 self.asking[source] = false;
                 match result {
                     Ok(Some(progress)) => {
+                        for seen in &progress {
+                            if let Some(lane) = self.lanes.get_mut(&seen.partition) {
+                                lane.seen(seen);
+                            }
+                        }
                         self.behind[source] = Some(progress.iter().map(|p| (p.end - p.position).max(0)).sum());
                     }
                     Ok(None) => self.behind[source] = None,

@@ -1,5 +1,7 @@
 //! Partitions that are taken away: the sinks finish what is in order, then the source commits it and lets go.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tokio::sync::oneshot;
 
 use super::Coordinator;
@@ -15,6 +17,7 @@ pub(super) struct Revocation {
 impl Coordinator {
     pub(super) fn on_revoked(&mut self, partitions: Vec<Partition>, done: oneshot::Sender<Vec<(Partition, i64)>>) {
         tracing::info!("giving up {} partitions", partitions.len());
+        self.stats.rebalances.revoked.fetch_add(partitions.len() as u64, Relaxed);
         let (mut batch, mut points) = (Vec::new(), Vec::new());
         let mut lanes = Vec::new();
         for partition in &partitions {
