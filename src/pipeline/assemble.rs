@@ -49,7 +49,9 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common) -> Result<P
     };
     let mut sources = Vec::new();
     for source in pipeline.source.all() {
-        sources.push(start(pipeline, source, client.clone(), dry).await?);
+        let (mut started, reading) = start(pipeline, source, client.clone(), dry).await?;
+        started.priority = source.priority.unwrap_or_default();
+        sources.push((started, reading));
     }
     let reject_limit = if dry { RejectLimit { share: 1.0, of_last: 1 } } else { pipeline.reject_limit.clone() };
     Ok(Parts {
