@@ -2,6 +2,8 @@
 
 pub mod assemble;
 mod forgotten;
+mod space;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
