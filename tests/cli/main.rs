@@ -8,12 +8,14 @@ mod demo;
 mod head;
 mod helpers;
 mod outputs;
+mod plan;
 mod precision;
 mod pull;
 mod quantize;
 mod refusals;
 mod report;
 mod resume;
+mod space;
 mod stopping;
 mod watchdog;
 
