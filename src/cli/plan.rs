@@ -91,7 +91,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let setup = setup(&args, pipeline, folder.path()).await?;
     let sample = if setup.fetching { escape(&setup.sample.join(" ")) } else { "drawn JPEGs of 500 x 375".to_owned() };
     if !common.quiet && !common.json {
-        tracing::info!("measuring for some seconds");
+        tracing::info!("measuring for some seconds with a worker, which is stopped then");
     }
     let calibration = calibrate(setup, &common.stop).await?;
     let worker = calibration.worker(args.cores.map_or(calibration.threads as f64, f64::from));
@@ -109,6 +109,9 @@ async fn setup(args: &Args, pipeline: Option<config::Pipeline>, folder: &std::pa
     let given = args.sample.clone().or(listed);
     let fetching = given.is_some();
     let sample = match given {
+        Some(path) if path == "-" => {
+            return Err(crate::Error::config("--sample cannot be standard input, which cannot be read again and again"));
+        }
         Some(path) => vec![path],
         None => vec![drawn(folder)?],
     };

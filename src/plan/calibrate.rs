@@ -26,6 +26,8 @@ const COMPUTE: Duration = Duration::from_secs(7);
 /// How long fetching alone is measured, and how long it is given to find its pace before.
 const FETCH: Duration = Duration::from_secs(3);
 const WARM_UP: Duration = Duration::from_millis(500);
+/// How long a store may take to say anything.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// A sample is gone through so often at most, so that a small one lasts.
 const ROUNDS: usize = 2000;
 
@@ -90,7 +92,17 @@ impl Calibration {
 /// # Errors
 /// [`Error::Config`] if the sample is not there; [`Error::Failed`] if none of it can be labelled.
 pub async fn calibrate(setup: Setup, stop: &CancellationToken) -> Result<Calibration> {
-    let fetch_per_s = if setup.fetching { Some(fetching(&setup).await?) } else { None };
+    let mut fetch_per_s = None;
+    if setup.fetching {
+        // A fetcher waits for a store that is away for as long as it takes.
+        fetch_per_s = tokio::select! {
+            rate = tokio::time::timeout(PATIENCE, fetching(&setup)) => {
+                let late = |_| Error::failed(format_args!("{}: no answer within {} s", setup.sample.join(" "), PATIENCE.as_secs()));
+                Some(rate.map_err(late)??)
+            }
+            () = stop.cancelled() => return Err(Error::failed("stopped before anything was measured")),
+        };
+    }
     let info = setup.model.info().clone();
     let threads = pipeline::threads(setup.threads);
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
@@ -159,7 +171,7 @@ async fn fetching(setup: &Setup) -> Result<f64> {
     let memory = MemoryBudget::new(usize::try_from(setup.memory).unwrap_or(usize::MAX), false);
     let fetcher = Arc::new(Fetcher::new(setup.fetch.clone(), setup.s3.clone(), memory.bodies, false)?);
     let mut source = source(setup).await?;
-    let (mut tasks, mut begun, mut count) = (JoinSet::new(), None, 0_u64);
+    let (mut tasks, mut begun, mut count) = (JoinSet::new(), None, [0_u64; 2]);
     let started = Instant::now();
     let mut next = 0;
     loop {
@@ -171,9 +183,9 @@ async fn fetching(setup: &Setup) -> Result<f64> {
             let partition = Partition::new("sample", next);
             tasks.spawn(async move { fetcher.get(&reference, true, Priority::Live, &partition).await.map(drop) });
         }
-        let Some(done) = tasks.join_next().await else { break };
+        let Ok(Some(done)) = tokio::time::timeout_at((started + WARM_UP + FETCH).into(), tasks.join_next()).await else { break };
         match done.map_err(Error::failed)? {
-            Ok(()) => count += u64::from(begun.is_some()),
+            Ok(()) => count[usize::from(begun.is_some())] += 1,
             Err(GetError::Fatal(error)) => return Err(error),
             Err(GetError::Rejected(_) | GetError::Skipped(_)) => {}
         }
@@ -186,7 +198,9 @@ async fn fetching(setup: &Setup) -> Result<f64> {
     }
     source.control.stop(Duration::from_secs(1)).await;
     match begun {
-        Some(begun) if count > 0 => Ok(count as f64 / begun.elapsed().as_secs_f64()),
+        Some(begun) if count[1] > 0 => Ok(count[1] as f64 / begun.elapsed().as_secs_f64()),
+        // A small sample on a fast disk is at its end before that.
+        _ if count[0] > 0 => Ok(count[0] as f64 / started.elapsed().as_secs_f64()),
         _ => Err(Error::failed("nothing of the sample could be fetched within some seconds; look at it with `lakelens label`")),
     }
 }
