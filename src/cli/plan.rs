@@ -22,6 +22,8 @@ use crate::{Context, Result, store};
 
 /// Pictures that are drawn where no sample is given.
 const DRAWN: u32 = 24;
+/// Share of a core below which what was measured is no measure.
+const QUIET: f64 = 0.85;
 
 /// Plan a lake: cores, workers, time and cost, from a few seconds of measuring on this machine.
 #[derive(clap::Args)]
@@ -189,6 +191,13 @@ fn text(answer: &Answer) -> String {
             Bottleneck::Network => "the network",
         }
     );
+    if c.cores_got < QUIET {
+        let _ = writeln!(
+            out,
+            "careful: the threads had only {:.0}% of a core each; without other processes, or a quota, the machine does more",
+            c.cores_got * 100.0
+        );
+    }
     let mut wanted = Vec::new();
     if goal.images > 0.0 {
         wanted.push(format!("{} images", grouped(goal.images)));
@@ -288,6 +297,7 @@ mod tests {
             decode_s: 0.005,
             bytes_per_image: 1e5,
             fetch_per_s: None,
+            cores_got: 0.5,
         };
         let worker = calibration.worker(4.0);
         let goal = Goal { images: 200e6, arriving_per_s: 500.0, within_s: Some(172_800.0), price_per_h: Some(1.5) };
@@ -300,6 +310,7 @@ mod tests {
             "200,000,000 images and 500 more a second in 2d 0h: 11 workers, 44 cores; a topic with at least 11 partitions",
             "6        24         960",
             "not enough",
+            "careful: the threads had only 50% of a core each",
             "       11        44       1,760     1d 20h",
         ] {
             assert!(text.contains(part), "{part}: {text}");

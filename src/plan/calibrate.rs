@@ -78,6 +78,8 @@ pub struct Calibration {
     pub bytes_per_image: f64,
     /// Images a second that were fetched with nothing else to do; `None` where that was not measured.
     pub fetch_per_s: Option<f64>,
+    /// Share of the time in which the threads that inferred had a core: less than 1 where other processes are at work, or a quota holds this one.
+    pub cores_got: f64,
 }
 
 impl Calibration {
@@ -109,6 +111,7 @@ pub async fn calibrate(setup: Setup, stop: &CancellationToken) -> Result<Calibra
     let mut journal = Journal::open(&folder.path().join("records.jsonl").to_string_lossy(), false, true)?;
     let source = source(&setup).await?;
     let over = stop.child_token();
+    let before = cpu_seconds();
     let time = over.clone();
     let timer = tokio::spawn(async move {
         tokio::time::sleep(COMPUTE).await;
@@ -136,6 +139,7 @@ pub async fn calibrate(setup: Setup, stop: &CancellationToken) -> Result<Calibra
     })
     .await?;
     timer.abort();
+    let spent = cpu_seconds() - before;
     if let Some(error) = summary.error {
         return Err(error);
     }
@@ -155,9 +159,16 @@ pub async fn calibrate(setup: Setup, stop: &CancellationToken) -> Result<Calibra
         images,
         infer_s: each(stats.infer.total().as_secs_f64(), images),
         decode_s: each(stats.decode.total().as_secs_f64(), stats.decode.count()),
-        bytes_per_image: each(stats.bytes.load(Relaxed) as f64, stats.decode.count()),
+        bytes_per_image: each(stats.bytes.load(Relaxed) as f64, stats.fetch.count()),
         fetch_per_s,
+        cores_got: (spent / stats.infer.total().as_secs_f64()).min(1.0),
     })
+}
+
+/// CPU time of this process, which is that of inference and little else: helpers decode.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /// The sample, over and over.

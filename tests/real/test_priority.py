@@ -103,7 +103,7 @@ def test_a_live_item_waits_for_one_micro_batch_of_a_backfill(kafka, s3, bucket, 
     median, worst = statistics.median(took), max(took)
     print(f"\nlive beside backfill: median {median:.2f} s, worst {worst:.2f} s of {LIVE}; a micro-batch of {BATCH} takes {micro_batch:.2f} s; backfill {rate:.1f} images/s")
     # On average half of one is left of the micro-batch that is under way; then fetching, its own decoding and inference, and a transaction.
-    assert median < micro_batch and worst < 1.5 * micro_batch + 1, (took, micro_batch)
+    assert median < micro_batch + 0.5 and worst < 1.5 * micro_batch + 1, (took, micro_batch)
 
     # The same without the priority: behind all that the backfill has taken in.
     without = Run(kafka, s3, bucket, lakelens, "backfill")
