@@ -27,6 +27,7 @@ pub mod sink;
 pub mod worker;
 pub mod pictures;
 pub mod pipeline;
+pub mod plan;
 pub mod telemetry;
 pub mod cli;
 pub mod enqueue;

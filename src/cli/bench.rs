@@ -79,7 +79,7 @@ fn picture(n: u32) -> RgbImage {
     })
 }
 
-fn encoded(n: u32, format: ImageFormat) -> Result<Vec<u8>> {
+pub(super) fn encoded(n: u32, format: ImageFormat) -> Result<Vec<u8>> {
     let mut out = Cursor::new(Vec::new());
     picture(n).write_to(&mut out, format).context("cannot draw a picture")?;
     Ok(out.into_inner())

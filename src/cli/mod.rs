@@ -7,6 +7,7 @@ mod demo;
 mod enqueue;
 mod label;
 mod model;
+mod plan;
 mod redrive;
 mod relabel;
 mod report;
@@ -49,6 +50,7 @@ enum Command {
     Audit(audit::Args),
     Relabel(relabel::Args),
     Report(report::Args),
+    Plan(plan::Args),
     #[command(subcommand)]
     Model(model::Command),
     #[command(subcommand)]
@@ -111,6 +113,7 @@ async fn dispatch(command: Command, common: Common) -> Result<()> {
         Command::Relabel(args) => relabel::run(&args, &common),
         Command::Audit(args) => audit::run(args, common).await,
         Command::Report(args) => report::run(args, &common),
+        Command::Plan(args) => plan::run(args, common).await,
         Command::Model(command) => model::run(command, &common).await,
         Command::Bench(command) => bench::run(command, common).await,
         Command::Schema(args) => schema::run(&args),

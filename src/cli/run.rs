@@ -40,8 +40,12 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
     let stats = Arc::new(Stats::default());
     // Before the model is loaded, so that whoever asks learns that it is.
     let listen = pipeline.telemetry.listen.as_deref().filter(|_| !args.dry_run);
-    let about =
-        || About { name: pipeline.name.clone(), instance: pipeline.instance.clone(), watchdog: pipeline.watchdog.0, deadline: None };
+    let about = || About {
+        name: pipeline.name.clone(),
+        instance: pipeline.instance.clone(),
+        watchdog: pipeline.watchdog.0,
+        deadline: pipeline.deadline.map(|moment| moment.0.into()),
+    };
     let _endpoint = listen.map(|listen| Endpoint::start(listen, stats.clone(), about())).transpose()?;
     // Starting waits for servers that are away; a stop does not wait for that.
     let mut parts = tokio::select! {

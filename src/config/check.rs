@@ -158,8 +158,8 @@ impl Check<'_> {
             }
         }
         let has = |priority| sources.iter().any(|s| s.priority == Some(priority));
-        if has(Priority::Live) && has(Priority::Backfill) {
-            self.error("source", "`live` before `backfill` is not in this build yet; run them as two workers");
+        if has(Priority::Live) && has(Priority::Backfill) && self.p.fetch.concurrency < 2 {
+            self.warn("fetch.concurrency", "is 1, so that a live item waits for whatever backfill is fetching; give at least 2");
         }
         let mut members = BTreeSet::new();
         for (path, kafka) in kafka_sources(self.p) {

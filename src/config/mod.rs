@@ -38,7 +38,7 @@ pub use redact::redacted;
 pub use schema::{SchemaOf, schema};
 pub use sinks::*;
 pub use sources::*;
-pub use units::{ByteSize, Pixels, Span};
+pub use units::{ByteSize, Moment, Pixels, Span};
 
 use diagnose::Report;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sinks::{DeadLetters, Output, Sink};
 use super::sources::Sources;
-use super::units::{ByteSize, Pixels, Span};
+use super::units::{ByteSize, Moment, Pixels, Span};
 
 const fn seconds(s: u64) -> Span {
     Span(Duration::from_secs(s))
@@ -66,6 +66,12 @@ pub struct Pipeline {
     /// What is promised; where not given, the strongest that the sinks can keep.
     #[serde(default)]
     pub delivery: Option<Delivery>,
+    /// What happens at the start where the last record in a sink is of another space: another model, preprocessing, arithmetic or normalisation.
+    #[serde(default)]
+    pub on_space_change: OnSpaceChange,
+    /// When what waits in the sources is to be done, for the number of workers that is recommended.
+    #[serde(default)]
+    pub deadline: Option<Moment>,
     /// Metrics and health.
     #[serde(default)]
     pub telemetry: Telemetry,
@@ -274,6 +280,17 @@ pub enum Delivery {
     /// Nothing is lost; a crash may repeat a suffix.
     #[serde(rename = "at-least-once")]
     AtLeastOnce,
+}
+
+/// What happens at the start where the last record in a sink is of another space.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSpaceChange {
+    /// The worker does not start.
+    #[default]
+    Refuse,
+    /// It says so and goes on.
+    Allow,
 }
 
 /// Metrics and health.

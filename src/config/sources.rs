@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::flow::Priority;
+
 /// One source, or a list of several.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
@@ -33,7 +35,7 @@ impl Sources {
 pub struct Source {
     /// Name, where there are several.
     pub name: Option<String>,
-    /// `live` goes before `backfill`.
+    /// `live` goes before `backfill` through the whole worker; backfill uses what is left.
     pub priority: Option<Priority>,
     /// Topics of references, or of records.
     pub kafka: Option<KafkaSource>,
@@ -41,16 +43,6 @@ pub struct Source {
     pub listing: Option<Listing>,
     /// A file of references, one a line; `-` is standard input.
     pub lines: Option<Listing>,
-}
-
-/// Which source goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// First.
-    Live,
-    /// With what is left.
-    Backfill,
 }
 
 /// A Kafka source: exactly one of `topics` (references) and `records`.

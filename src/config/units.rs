@@ -1,10 +1,11 @@
-//! Scalars with units: `10s`, `32MiB`, `50MP`.
+//! Scalars with units: `10s`, `32MiB`, `50MP`; and a point in time.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -52,6 +53,56 @@ unit!(
     /// A number of pixels: `50MP`, or a bare number.
     Pixels(u64), "pixels", "50MP"
 );
+
+/// A point in time as RFC 3339 writes it, with its offset from UTC: `2026-12-01T06:00:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub DateTime<Utc>);
+
+impl Moment {
+    /// The time that is left at `now`; nothing once it is over.
+    pub fn left(&self, now: DateTime<Utc>) -> Duration {
+        (self.0 - now).to_std().unwrap_or_default()
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| format!("`{text}` is not a point in time; write it like 2026-12-01T06:00:00Z");
+        DateTime::parse_from_rfc3339(text.trim()).map(|at| Self(at.to_utc())).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time", "examples": ["2026-12-01T06:00:00Z"] })
+    }
+}
 
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
@@ -188,12 +239,25 @@ mod tests {
         assert!("5 apples".parse::<ByteSize>().is_err());
     }
 
+    #[test]
+    fn a_moment_has_an_offset_and_prints_as_it_reads() {
+        let moment: Moment = "2026-12-01T07:00:00+01:00".parse().unwrap();
+        assert_eq!(moment.to_string(), "2026-12-01T06:00:00Z");
+        assert_eq!(moment.to_string().parse::<Moment>().unwrap(), moment);
+        for wrong in ["2026-12-01", "2026-12-01T06:00:00", "48h", "2026-13-01T06:00:00Z", ""] {
+            assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
+        }
+        let hour = |n: i64| moment.0 + chrono::TimeDelta::hours(n);
+        assert_eq!((moment.left(hour(-2)), moment.left(hour(1))), (Duration::from_secs(7200), Duration::ZERO));
+    }
+
     proptest! {
         #[test]
         fn no_text_panics(text in ".{0,20}") {
             let _ = text.parse::<Span>();
             let _ = text.parse::<ByteSize>();
             let _ = text.parse::<Pixels>();
+            let _ = text.parse::<Moment>();
         }
 
         #[test]

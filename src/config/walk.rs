@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::diagnose::{Mark, Report, shown};
 use super::read::{Body, Node, Scalar};
-use super::units::{ByteSize, Pixels, Span};
+use super::units::{ByteSize, Moment, Pixels, Span};
 
 /// Turns `node` into the value that `schema` describes, reporting what does not fit. What is wrong is left out of the value.
 pub(super) fn walk(node: &Node, schema: &Value, report: &mut Report) -> Option<Value> {
@@ -196,6 +196,7 @@ impl Wanted<'_> {
             match schema["format"].as_str() {
                 Some("duration") => parts.push(format!("a length of time like {example}")),
                 Some("bytes") => parts.push(format!("a size in bytes like {example}")),
+                Some("date-time") => parts.push(format!("a point in time like {example}")),
                 Some("pixels") => parts.push(format!("a number of pixels like {example}")),
                 _ => parts.extend(types(schema).into_iter().filter_map(|kind| match kind {
                     "string" => Some("text".to_owned()),
@@ -262,7 +263,8 @@ fn typed(scalar: &Scalar, schema: &Value, kind: &str) -> Option<Value> {
         ("string", Some("duration")) => unit(Span::from_str(text).is_ok()),
         ("string", Some("bytes")) => unit(ByteSize::from_str(text).is_ok()),
         ("string", Some("pixels")) => unit(Pixels::from_str(text).is_ok()),
-        (_, Some("duration" | "bytes" | "pixels")) => None,
+        ("string", Some("date-time")) => unit(Moment::from_str(text).is_ok()),
+        (_, Some("duration" | "bytes" | "pixels" | "date-time")) => None,
         ("string", _) => Some(text.into()),
         ("boolean", _) if scalar.is_bare() => match text {
             "true" | "True" | "TRUE" => Some(true.into()),

@@ -127,7 +127,7 @@ impl Acks {
         if let Some(open) = self.open().get_mut(sent.shard)
             && open.tracker.finish(sent.number, 0, (sent.mark, acknowledged)).is_ok()
         {
-            let ready = open.tracker.take_ready(false);
+            let ready = open.tracker.take_ready(false, usize::MAX);
             self.count.fetch_add(ready.iter().filter(|r| r.2.1).count() as u64, Ordering::AcqRel);
             if let Some((_, _, (mark, _))) = ready.into_iter().next_back() {
                 open.mark = Some(mark);

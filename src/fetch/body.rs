@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::timeout;
 
 use super::FetchError;
-use crate::flow::{Pool, Reason, Rejection, Reservation, Stage};
+use crate::flow::{Pool, Priority, Reason, Rejection, Reservation, Stage};
 use crate::telemetry::AttemptEnd;
 
 /// A body may take this many times the timeout in all, so that one that drips forever ends.
@@ -19,6 +19,7 @@ const OVERALL: u32 = 10;
 #[derive(Debug)]
 pub struct Intake {
     pool: Pool,
+    priority: Priority,
     max_bytes: u64,
     timeout: Duration,
     /// Memory that came too late for the answer that asked for it, kept for the next attempt.
@@ -27,8 +28,8 @@ pub struct Intake {
 
 impl Intake {
     /// Limits: `timeout` is the longest time without progress, and a tenth of the longest time for a whole body.
-    pub fn new(pool: Pool, max_bytes: u64, timeout: Duration) -> Self {
-        Self { pool, max_bytes, timeout, held: Mutex::default() }
+    pub fn new(pool: Pool, priority: Priority, max_bytes: u64, timeout: Duration) -> Self {
+        Self { pool, priority, max_bytes, timeout, held: Mutex::default() }
     }
 
     /// Waits for `request` no longer than `timeout`, which is up to the response's headers.
@@ -61,7 +62,7 @@ impl Intake {
         }
         drop(held);
         let asked = Instant::now();
-        let Some(memory) = self.pool.reserve(wanted).await else {
+        let Some(memory) = self.pool.reserve(self.priority, wanted).await else {
             let detail = format!("{wanted} bytes do not fit the {capacity} bytes of `memory` that bodies may take: raise `memory`");
             return Err(FetchError::rejected(Reason::TooLarge, detail));
         };
@@ -140,6 +141,11 @@ impl Intake {
         FetchError::rejected(Reason::TooLarge, detail)
     }
 
+    /// Whether the item goes before others.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// The size limit.
     pub fn max_bytes(&self) -> u64 {
         self.max_bytes
@@ -158,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn intake(pool: usize, max: u64) -> Intake {
-        Intake::new(Pool::new(pool), max, Duration::from_millis(200))
+        Intake::new(Pool::new(pool), Priority::Live, max, Duration::from_millis(200))
     }
 
     fn chunks(parts: Vec<Vec<u8>>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
@@ -175,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_long_for_memory_asks_for_another_attempt_and_keeps_the_memory() {
         let intake = intake(10 << 10, 10 << 10);
-        let taken = intake.pool.reserve(5 << 10).await.unwrap();
+        let taken = intake.pool.reserve(Priority::Live, 5 << 10).await.unwrap();
         let release = async {
             tokio::time::sleep(Duration::from_millis(150)).await;
             drop(taken);
@@ -203,7 +209,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
         });
-        let dripping = Intake::new(Pool::new(1 << 20), 1 << 20, Duration::from_millis(50)).collect(None, drip).await;
+        let dripping = Intake::new(Pool::new(1 << 20), Priority::Live, 1 << 20, Duration::from_millis(50)).collect(None, drip).await;
         assert!(matches!(dripping, Err(FetchError::Retry { .. })), "{dripping:?}");
         assert!(start.elapsed() < Duration::from_secs(5));
     }

@@ -29,7 +29,7 @@ pub(crate) use file::open as open_file;
 pub use judge::Waiting;
 
 use crate::config;
-use crate::flow::{ImageRef, Location, Partition, Pool, Reason, Rejection, Reservation, Skip, Stage};
+use crate::flow::{ImageRef, Location, Partition, Pool, Priority, Reason, Rejection, Reservation, Skip, Stage};
 use crate::telemetry::{AttemptEnd, Attempts};
 use crate::{Error, Result};
 use judge::{Denial, State};
@@ -169,19 +169,20 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher for `config` that keeps bodies in `bodies` (the pool of [`crate::flow::MemoryBudget`]). Nothing is connected to yet. Errors:
+    /// A fetcher for `config` that keeps bodies in `bodies` (the pool of [`crate::flow::MemoryBudget`]), for `both` live items and backfill or for one
+    /// kind. Nothing is connected to yet. Errors:
     /// a pattern of `fetch.allow` that cannot be understood; the system's certificates cannot be loaded.
-    pub fn new(config: config::Fetch, s3: config::S3, bodies: Pool) -> Result<Self> {
+    pub fn new(config: config::Fetch, s3: config::S3, bodies: Pool, both: bool) -> Result<Self> {
         let allow = Arc::new(Allow::new(&config.allow)?);
         let on_changed = config.on_changed;
         let s3 = Arc::new(s3::S3Fetch::new(s3, on_changed));
         let file = Arc::new(file::FileFetch::new(config.concurrency));
         let http = Arc::new(http::HttpFetch::new(allow.clone(), on_changed, http::system_lookup())?);
-        Ok(Self::with(config, allow, bodies, s3, file, http))
+        let slots = Slots::new(config.concurrency, both);
+        Ok(Self::with(config, allow, bodies, slots, [s3, file, http]))
     }
 
-    fn with(config: config::Fetch, allow: Arc<Allow>, pool: Pool, s3: Arc<dyn Fetch>, file: Arc<dyn Fetch>, http: Arc<dyn Fetch>) -> Self {
-        let slots = Slots::new(config.concurrency);
+    fn with(config: config::Fetch, allow: Arc<Allow>, pool: Pool, slots: Slots, [s3, file, http]: [Arc<dyn Fetch>; 3]) -> Self {
         Self {
             config,
             allow,
@@ -204,7 +205,7 @@ impl Fetcher {
 
     /// The bytes that `reference` names, however long an outage lasts meanwhile. `trusted`: the user himself named it, and `fetch.allow` does not
     /// apply. May be dropped at any time.
-    pub async fn get(&self, reference: &ImageRef, trusted: bool, partition: &Partition) -> Result<Body, GetError> {
+    pub async fn get(&self, reference: &ImageRef, trusted: bool, priority: Priority, partition: &Partition) -> Result<Body, GetError> {
         let Some(grant) = self.allow.grant(&reference.location, trusted) else {
             let what = match &reference.location {
                 Location::S3 { bucket, .. } => format!("s3://{bucket}, or this part of it, is not in fetch.allow.s3"),
@@ -219,7 +220,7 @@ impl Fetcher {
             fetcher: self,
             reference,
             partition,
-            intake: Intake::new(self.pool.clone(), self.config.max_bytes.0, self.config.timeout.0),
+            intake: Intake::new(self.pool.clone(), priority, self.config.max_bytes.0, self.config.timeout.0),
             trouble: None,
             waiting: None,
         };
@@ -260,7 +261,7 @@ impl Fetcher {
     }
 
     async fn attempt(&self, ask: &Ask<'_>, partition: &Partition) -> Result<Body, FetchError> {
-        let _slot = self.slots.acquire(partition).await;
+        let _slot = self.slots.acquire(ask.intake.priority(), partition).await;
         let backend = self.backend(ask.location);
         let mut result = backend.fetch(ask).await;
         while matches!(result, Err(FetchError::Again)) {
@@ -287,7 +288,7 @@ impl Fetcher {
 
     /// Whether, since `since`, something succeeded by the yardstick of `grant`; what succeeded last is tried again if need be, so that the last
     /// item of a bucket does not wait for ever for neighbours.
-    async fn others_succeed(&self, grant: &Grant, since: Instant, partition: &Partition) -> bool {
+    async fn others_succeed(&self, grant: &Grant, since: Instant, priority: Priority, partition: &Partition) -> bool {
         let sample = {
             let state = self.state();
             if state.alive_since(grant, since) {
@@ -296,7 +297,7 @@ impl Fetcher {
             state.sample(grant)
         };
         let Some((location, its_grant)) = sample else { return false };
-        let intake = Intake::new(self.pool.clone(), self.config.max_bytes.0, self.config.timeout.0);
+        let intake = Intake::new(self.pool.clone(), priority, self.config.max_bytes.0, self.config.timeout.0);
         let ask = Ask { location: &location, etag: None, version: None, grant: &its_grant, intake: &intake };
         let _ = self.attempt(&ask, partition).await;
         self.state().alive_since(grant, since)
@@ -403,7 +404,7 @@ impl<'a> Errand<'a> {
         let (first, rounds, spent) =
             (trouble.first, trouble.rounds, trouble.counted >= config.attempts && now - trouble.first >= config.give_up.0);
         tracing::debug!(place = %grant.place.0, attempt = rounds, throttled, "fetching failed: {detail}");
-        if counts && spent && self.fetcher.others_succeed(grant, first, self.partition).await {
+        if counts && spent && self.fetcher.others_succeed(grant, first, self.intake.priority(), self.partition).await {
             let detail = format!("{detail} ({rounds} attempts in {:.0?}, while others succeed)", first.elapsed());
             return Err(reject(Reason::Unavailable, detail));
         }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{ImageRef, Message, Outcome, ParsedItem, Partition, Position, Rejection, Reservation, Trace};
+use super::{ImageRef, Message, Outcome, ParsedItem, Partition, Position, Priority, Rejection, Reservation, Trace};
 
 /// One item: its message, its place, and what it asks for. Shared by everything that speaks of it.
 #[derive(Debug)]
@@ -85,6 +85,8 @@ pub struct Envelope<T> {
     pub item: Arc<Item>,
     /// The duty.
     pub token: AckToken,
+    /// Whether it goes before others.
+    pub priority: Priority,
     /// Memory held for `value`.
     pub memory: Reservation,
     /// The value.
@@ -94,14 +96,14 @@ pub struct Envelope<T> {
 impl<T> Envelope<T> {
     /// Exchanges the value and keeps everything else.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Envelope<U> {
-        let Self { item, token, memory, value } = self;
-        Envelope { item, token, memory, value: f(value) }
+        let Self { item, token, priority, memory, value } = self;
+        Envelope { item, token, priority, memory, value: f(value) }
     }
 
     /// Takes the value out and leaves the rest to carry another.
     pub fn split(self) -> (T, Envelope<()>) {
-        let Self { item, token, memory, value } = self;
-        (value, Envelope { item, token, memory, value: () })
+        let Self { item, token, priority, memory, value } = self;
+        (value, Envelope { item, token, priority, memory, value: () })
     }
 
     /// Ends the item.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 
-use super::{Parts, forgotten};
+use super::{Parts, forgotten, space};
 use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
 use crate::flow::{Partition, Record};
@@ -50,9 +50,14 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common, stats: Arc<
     } else {
         sinks(pipeline, client.as_ref(), transactions.as_ref()).await?
     };
+    if let Some(loaded) = loaded.as_ref().filter(|_| !dry) {
+        space::look(pipeline, loaded.info(), client.as_ref()).await?;
+    }
     let mut sources = Vec::new();
     for source in pipeline.source.all() {
-        sources.push(start(pipeline, source, client.clone(), dry).await?);
+        let (mut started, reading) = start(pipeline, source, client.clone(), dry).await?;
+        started.priority = source.priority.unwrap_or_default();
+        sources.push((started, reading));
     }
     let reject_limit = if dry { RejectLimit { share: 1.0, of_last: 1 } } else { pipeline.reject_limit.clone() };
     stats.board.send_modify(|board| board.state = State::Joining);
@@ -178,7 +183,7 @@ async fn sinks(pipeline: &Pipeline, client: Option<&Client>, transactions: Optio
 }
 
 /// Brokers and properties of the source, for sinks that name none.
-fn cluster(pipeline: &Pipeline) -> (&str, &BTreeMap<String, String>) {
+pub(super) fn cluster(pipeline: &Pipeline) -> (&str, &BTreeMap<String, String>) {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     let kafka = pipeline.source.all().iter().find_map(|s| s.kafka.as_ref());
     kafka.map_or(("", &NONE), |k| (k.brokers.as_str(), &k.properties))

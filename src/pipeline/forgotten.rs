@@ -2,7 +2,7 @@
 //! them; a worker would then take itself for the first one, and label everything again. The outputs remember.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -10,6 +10,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
+use super::tail::{self, PATIENCE};
 use crate::config::{KafkaSource, OnLost};
 use crate::kafka::{Asking, client_config, lasting};
 use crate::sink::kafka::GROUP_HEADER;
@@ -18,8 +19,6 @@ use crate::{Error, Result};
 
 /// Offsets at the end of each output partition that are looked at. Markers of transactions are among them.
 const TAIL: i64 = 50;
-/// Longest time for one answer, and between two messages.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -87,15 +86,10 @@ fn look(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> R
     Ok(None)
 }
 
-fn partitions(asking: &BaseConsumer<Asking>, topic: &str) -> Result<Vec<i32>, KafkaError> {
-    let metadata = asking.fetch_metadata(Some(topic), PATIENCE)?;
-    Ok(metadata.topics().iter().flat_map(|t| t.partitions().iter().map(rdkafka::metadata::MetadataPartition::id)).collect())
-}
-
 /// Whether the group has an offset in any partition of the topic, which is also so where the topic is missing: that is found elsewhere.
 fn has_offsets(asking: &BaseConsumer<Asking>, topic: &str) -> Result<bool, KafkaError> {
     let mut list = TopicPartitionList::new();
-    for partition in partitions(asking, topic)? {
+    for partition in tail::partitions(asking, topic)? {
         list.add_partition(topic, partition);
     }
     if list.count() == 0 {
@@ -115,38 +109,13 @@ fn made_by<'a>(
     output: &str,
     topics: &BTreeSet<&'a str>,
 ) -> Result<Option<&'a str>, KafkaError> {
-    let (mut list, mut open) = (TopicPartitionList::new(), BTreeSet::new());
-    for partition in partitions(asking, output)? {
-        let (low, high) = asking.fetch_watermarks(output, partition, PATIENCE)?;
-        if low < high {
-            list.add_partition_offset(output, partition, Offset::Offset(low.max(high - TAIL)))?;
-            open.insert(partition);
-        }
-    }
-    asking.assign(&list)?;
-    let mut heard = Instant::now();
-    while !open.is_empty() {
-        match asking.poll(Duration::from_millis(500)) {
-            Some(Ok(message)) => {
-                heard = Instant::now();
-                let source = source_topic(&message, group);
-                if let Some(topic) = topics.iter().find(|topic| source.as_deref() == Some(**topic)) {
-                    return Ok(Some(topic));
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                heard = Instant::now();
-                open.remove(&partition);
-            }
-            Some(Err(error)) if heard.elapsed() > PATIENCE => return Err(error),
-            Some(Err(error)) => tracing::warn!("reading the end of {output}: {error}"),
-            None if heard.elapsed() > PATIENCE => {
-                return Err(KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut));
-            }
-            None => {}
-        }
-    }
-    Ok(None)
+    let mut found = None;
+    tail::read(asking, output, &tail::begins(asking, output, TAIL)?, |message| {
+        let source = source_topic(message, group);
+        found = topics.iter().find(|topic| source.as_deref() == Some(**topic)).copied();
+        found.is_none()
+    })?;
+    Ok(found)
 }
 
 /// The topic of the item that a record was made of, if this group made it.

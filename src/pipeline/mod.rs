@@ -2,6 +2,8 @@
 
 pub mod assemble;
 mod forgotten;
+mod space;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::fetch::Fetcher;
-use crate::flow::{MemoryBudget, Tracing};
+use crate::flow::{MemoryBudget, Tracing, priority};
 use crate::head::Heads;
 use crate::model::{Loaded, ModelInfo};
 use crate::preprocess::Limits;
@@ -100,10 +102,12 @@ pub struct Summary {
 /// Runs the parts to their end.
 pub async fn run(parts: Parts) -> Result<Summary> {
     let stats = parts.stats;
-    let memory = MemoryBudget::new(usize::try_from(parts.memory).unwrap_or(usize::MAX));
+    let first = parts.sources.first().map(|(source, _)| source.priority);
+    let both = parts.sources.iter().any(|(source, _)| Some(source.priority) != first);
+    let memory = MemoryBudget::new(usize::try_from(parts.memory).unwrap_or(usize::MAX), both);
     let (done_tx, done) = mpsc::unbounded_channel();
     let (fatal_tx, fatal) = mpsc::unbounded_channel();
-    let (work, work_rx) = mpsc::unbounded_channel();
+    let (work, work_rx) = priority::unbounded();
     let (commands, commands_rx) = mpsc::unbounded_channel();
     let (reports_tx, reports) = mpsc::unbounded_channel();
     let cancel_fetches = CancellationToken::new();
@@ -130,7 +134,8 @@ pub async fn run(parts: Parts) -> Result<Summary> {
             fatal_tx.clone(),
             stats.clone(),
         )?;
-        let fetcher = Arc::new(Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone())?.counting(stats.attempts.clone()));
+        let fetcher = Fetcher::new(parts.fetch, parts.s3, memory.bodies.clone(), both)?.counting(stats.attempts.clone());
+        let fetcher = Arc::new(fetcher);
         let asked = fetcher.clone();
         places = Box::new(move || asked.waiting());
         let outlets = fetching::Outlets { compute: pool.intake(), done: done_tx.clone(), fatal: fatal_tx.clone(), stats: stats.clone() };
@@ -143,12 +148,12 @@ pub async fn run(parts: Parts) -> Result<Summary> {
     let _ = stats.facts.set(Facts { model: info.clone(), threads, memory: parts.memory, pools: memory.clone(), places });
     stages.push(tokio::spawn(deliver::run(parts.sinks, transactions, commands_rx, reports_tx, fatal_tx, stats.clone())));
 
-    let (events_tx, events) = mpsc::channel(EVENTS);
+    let (events_tx, events) = priority::bounded(EVENTS);
     let mut feeds = Vec::new();
     let mut forwards = Vec::new();
     for (number, (source, reading)) in parts.sources.into_iter().enumerate() {
-        let Source { events: mut from, control, .. } = source;
-        let to = events_tx.clone();
+        let Source { events: mut from, control, priority, .. } = source;
+        let to = events_tx.of(priority).clone();
         forwards.push(tokio::spawn(async move {
             while let Some(event) = from.recv().await {
                 if to.send((number, event)).await.is_err() {
@@ -156,7 +161,7 @@ pub async fn run(parts: Parts) -> Result<Summary> {
                 }
             }
         }));
-        feeds.push(Feed { control: control.into(), reading });
+        feeds.push(Feed { control: control.into(), reading, priority });
     }
     drop((events_tx, done_tx));
 

@@ -41,6 +41,8 @@ pub enum Which {
 pub type Encode = fn(&Record, Which, config::Encoding) -> Vec<u8>;
 
 const SCHEMA: &str = "lakelens.record.v1";
+/// On every record: the space of its embedding.
+pub(crate) const SPACE_HEADER: &str = "lakelens.space";
 /// On records that were committed together with a group's offsets: the group.
 pub(crate) const GROUP_HEADER: &str = "lakelens.group";
 
@@ -116,7 +118,7 @@ impl KafkaSink {
     fn headers<'a>(group: Option<&'a str>, record: &'a Record, trace: Option<&'a str>) -> Vec<(&'static str, &'a str)> {
         let group = group.map(|group| (GROUP_HEADER, group));
         let trace = trace.map(|trace| (TRACEPARENT, trace));
-        [("lakelens.space", &*record.space), ("lakelens.schema", SCHEMA)].into_iter().chain(group).chain(trace).collect()
+        [(SPACE_HEADER, &*record.space), ("lakelens.schema", SCHEMA)].into_iter().chain(group).chain(trace).collect()
     }
 
     fn fits(&self, topic: usize, key: &str, value: &[u8], headers: &[(&str, &str)]) -> Result<(), Rejection> {

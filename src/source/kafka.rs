@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Control, Progress, Source};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::flow::Partition;
+use crate::flow::{Partition, Priority};
 use crate::kafka::{client_config, creation_error, lasting, lock};
 use crate::telemetry::{On, Wait};
 use context::SourceContext;
@@ -114,7 +114,7 @@ pub async fn start(config: &config::KafkaSource, group: &str, instance: &str) ->
         .name("kafka-source".into())
         .spawn(move || poller.run())
         .map_err(|e| Error::failed(format!("no thread for the Kafka source: {e}")))?;
-    Ok(Source { events: receiver, control: Box::new(control), member: Some(member) })
+    Ok(Source { events: receiver, control: Box::new(control), member: Some(member), priority: Priority::default() })
 }
 
 fn consumer_config(config: &config::KafkaSource, group: &str, instance: &str) -> Result<rdkafka::ClientConfig> {

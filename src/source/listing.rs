@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Control, Event, Progress, Source};
-use crate::flow::{Message, Partition, Reservation};
+use crate::flow::{Message, Partition, Priority, Reservation};
 use crate::listing::{Entry, Input, Mark, entries, load_state, save_state};
 use crate::{Error, Result, config};
 
@@ -137,6 +137,7 @@ pub(super) fn launch(
         events,
         control: Box::new(Listed { partition, paused, shared, state, cancel, task: Mutex::new(Some(task)) }),
         member: None,
+        priority: Priority::default(),
     })
 }
 

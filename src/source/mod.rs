@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
-use crate::flow::{Message, Partition};
+use crate::flow::{Message, Partition, Priority};
 use crate::kafka::transaction::Member;
 
 pub use listing::ListingOptions;
@@ -29,6 +29,8 @@ pub struct Source {
     pub control: Box<dyn Control>,
     /// What transactions over its offsets need; `None` where its progress is not kept in Kafka.
     pub member: Option<Arc<dyn Member>>,
+    /// Whether its items go before those of others.
+    pub priority: Priority,
 }
 
 /// What a source reports. Of one partition: `Assigned`, then its messages in offset order, then `Revoked`, perhaps over again.

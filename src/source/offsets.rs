@@ -66,11 +66,11 @@ impl<T> OffsetTracker<T> {
     }
 
     /// Hands out what is finished and in order, each item once; of `whole` messages only, where what is handed out is committed at once and a
-    /// message that is half done would be done again.
-    pub fn take_ready(&mut self, whole: bool) -> Vec<(i64, u32, T)> {
+    /// message that is half done would be done again. No further message is begun once there are `limit` items.
+    pub fn take_ready(&mut self, whole: bool, limit: usize) -> Vec<(i64, u32, T)> {
         let mut ready = Vec::new();
         while let Some(slot) = self.slots.get_mut(self.whole) {
-            if whole && slot.pending > 0 {
+            if whole && slot.pending > 0 || ready.len() >= limit {
                 break;
             }
             while let Some(state @ State::Finished(_)) = slot.items.get_mut(self.part) {
@@ -147,9 +147,27 @@ mod tests {
         })
     }
 
+    /// All that is ready, taken in portions.
+    fn take(tracker: &mut OffsetTracker<(i64, u32)>, whole: bool, limit: usize) -> Vec<(i64, u32, (i64, u32))> {
+        let mut all = Vec::new();
+        loop {
+            let portion = tracker.take_ready(whole, limit);
+            // Three items are the most that a message has here.
+            assert!(portion.len() < limit.saturating_add(3), "no message is begun once the limit is reached");
+            if portion.is_empty() {
+                return all;
+            }
+            all.extend(portion);
+        }
+    }
+
     proptest! {
         #[test]
-        fn every_completion_order_gives_the_same_sequence((messages, finishing) in history(), whole: bool) {
+        fn every_completion_order_gives_the_same_sequence(
+            (messages, finishing) in history(),
+            whole: bool,
+            limit in prop_oneof![1usize..5, Just(usize::MAX)],
+        ) {
             let mut tracker = OffsetTracker::new(100);
             for (offset, items) in &messages {
                 tracker.received(*offset, *items);
@@ -160,7 +178,7 @@ mod tests {
                 tracker.finish(*offset, *item, (*offset, *item)).unwrap();
                 prop_assert!(tracker.finish(*offset, *item, (0, 0)).is_err());
                 done.insert((*offset, *item));
-                out.extend(tracker.take_ready(whole));
+                out.extend(take(&mut tracker, whole, limit));
                 // Never a commit beyond the first message that is not whole.
                 let open = messages.iter().find(|(o, n)| (0..*n).any(|i| !done.contains(&(*o, i))));
                 let point = tracker.commit_point(None);
@@ -173,7 +191,7 @@ mod tests {
                 tracker.committed(point);
                 prop_assert_eq!(tracker.span(), finishing.len() - out.len());
             }
-            out.extend(tracker.take_ready(whole));
+            out.extend(take(&mut tracker, whole, limit));
             let expected: Vec<(i64, u32, (i64, u32))> =
                 messages.iter().flat_map(|(o, n)| (0..*n).map(|i| (*o, i, (*o, i)))).collect();
             prop_assert_eq!(out, expected);
@@ -190,7 +208,7 @@ mod tests {
             tracker.finish(offset, 0, ()).unwrap();
         }
         assert_eq!(tracker.commit_point(None), 5);
-        assert_eq!(tracker.take_ready(false).len(), 4);
+        assert_eq!(tracker.take_ready(false, usize::MAX).len(), 4);
         assert_eq!(tracker.commit_point(Some(7)), 7);
         assert_eq!(tracker.commit_point(None), 9);
     }

@@ -1,6 +1,27 @@
-//! How long the rest takes, and how many workers would do it in time. Pure arithmetic.
+//! How long the rest takes, and how many workers would do it in time. Pure arithmetic, which `lakelens plan` and a running worker share.
 
 use std::time::Duration;
+
+/// More workers than this are no plan.
+pub const MOST: f64 = 1e9;
+/// Workers that are done with `lag` images after `time_left`, while `arriving` more come each second; each does `rate_per_worker` images a second. At
+/// least 1. `None` where no number of them is enough, or what is known is not a number: nothing is known of the rate, or no time is left.
+pub fn workers_for(lag: f64, arriving: f64, rate_per_worker: f64, time_left: Duration) -> Option<u64> {
+    let lag = lag.max(0.0);
+    let catching_up = if lag == 0.0 { 0.0 } else { lag / time_left.as_secs_f64() };
+    // A hair less than a whole number is one that division made.
+    let workers = ((catching_up + arriving.max(0.0)) / rate_per_worker - 1e-9).ceil();
+    (rate_per_worker > 0.0 && workers <= MOST).then_some(workers.max(1.0) as u64)
+}
+
+/// Seconds in which `rate` images a second are done with `lag`, while `arriving` come each second; `None`: never.
+pub fn seconds_for(lag: f64, arriving: f64, rate: f64) -> Option<f64> {
+    let surplus = rate - arriving.max(0.0);
+    match lag > 0.0 {
+        false => (surplus >= -1e-9).then_some(0.0),
+        true => (surplus > 0.0).then(|| lag / surplus),
+    }
+}
 
 /// What can be said of the rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -22,11 +43,11 @@ pub fn outlook(left: Option<f64>, rate: Option<f64>, share: Option<(usize, usize
     let Ok(eta) = Duration::try_from_secs_f64(seconds) else { return Outlook::default() };
     let Some(deadline) = deadline.filter(|deadline| !deadline.is_zero()) else { return Outlook { eta: Some(eta), ..Outlook::default() } };
     let (own, all) = share.filter(|(own, all)| *own > 0 && own <= all).unwrap_or((1, 1));
-    let needed = (seconds * (all as f64 / own as f64) / deadline.as_secs_f64()).ceil().max(1.0);
-    let most = share.map_or(usize::MAX, |(_, all)| all.max(1));
-    // A float beyond what the type holds becomes its largest.
-    let workers = (needed as usize).min(most);
-    Outlook { eta: Some(eta), workers: Some(workers), short_of_partitions: needed > most as f64 }
+    let needed = workers_for(left * all as f64 / own as f64, 0.0, rate, deadline);
+    let most = share.map_or(u64::MAX, |(_, all)| all.max(1) as u64);
+    // More than any plan has are as many as there can be.
+    let workers = needed.unwrap_or(most).min(most);
+    Outlook { eta: Some(eta), workers: usize::try_from(workers).ok(), short_of_partitions: needed.is_none_or(|needed| needed > most) }
 }
 
 #[cfg(test)]

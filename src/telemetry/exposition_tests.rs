@@ -21,7 +21,7 @@ fn full(topics: &[&str]) -> Arc<Stats> {
         embedding_dim: 2048,
         input: [3, 224, 224],
     };
-    let pools = MemoryBudget::new(1 << 20);
+    let pools = MemoryBudget::new(1 << 20, false);
     let facts = Facts { model: Some(model), threads: 2, memory: 1 << 20, pools, places: Box::new(Vec::new) };
     stats.facts.set(facts).unwrap();
     let status = |topic: &&str| PartitionStatus {

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::error::panic_text;
 use crate::fetch::Body;
-use crate::flow::{Delivery, Envelope, Location, Outcome, Pool, Reason, Rejection, Stage};
+use crate::flow::{ByPriority, Delivery, Envelope, Location, Outcome, Pool, Priority, Reason, Rejection, Stage};
 use crate::model::{Model, Prediction, Tensor};
 use crate::preprocess;
 use crate::sandbox::Helper;
@@ -83,10 +83,22 @@ struct Shared {
     stats: Arc<Stats>,
 }
 
+/// What waits of one priority.
 #[derive(Default)]
-struct State {
+struct Queue {
     bodies: VecDeque<Waiting>,
     tensors: VecDeque<(Instant, Envelope<Ready>)>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.bodies.is_empty() && self.tensors.is_empty()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    queues: ByPriority<Queue>,
     /// Threads that are decoding now.
     decoding: usize,
     /// Threads that wait for work.
@@ -97,38 +109,47 @@ struct State {
 /// What a thread does next.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
-    Decode,
-    Predict(usize),
+    Decode(Priority),
+    Predict(Priority, usize),
     Wait(Option<Duration>),
     Stop,
 }
 
 impl State {
-    /// Decides on the next piece of work. Full micro-batches go first (their images have waited longest), then decoding, then what has waited for
-    /// `max_wait`; a rest that nothing can join any more goes at once.
+    /// Decides on the next piece of work: of live items, if there is any. Of each priority full micro-batches go first (their images have waited
+    /// longest), then decoding, then what has waited for `max_wait`; a rest that nothing can join any more goes at once. So does what is live while
+    /// there is backfill to do: of that, a whole micro-batch would be begun meanwhile. No micro-batch holds both, since a live image would wait for
+    /// the others in it.
     fn turn(&self, now: Instant, batch: &config::Batch, threads: usize) -> Turn {
-        let ready = self.tensors.len();
         let full = batch.max_items;
-        // With nothing left to decode, what is ready is shared among the threads that would otherwise stand by.
-        let share = if self.bodies.is_empty() { ready.div_ceil(self.idle + 1) } else { ready };
-        if ready >= full {
-            return Turn::Predict(share.min(full));
-        }
-        if !self.bodies.is_empty() && ready + self.decoding < full * (threads + 1) {
-            return Turn::Decode;
-        }
-        match self.tensors.front() {
-            Some((since, _)) => {
-                let waited = now.saturating_duration_since(*since);
-                if waited >= batch.max_wait.0 || self.closed && self.bodies.is_empty() && self.decoding == 0 {
-                    Turn::Predict(share.min(full))
-                } else {
-                    Turn::Wait(Some(batch.max_wait.0 - waited))
-                }
+        let mut wait = None;
+        for priority in Priority::ORDER {
+            let Queue { bodies, tensors } = self.queues.of(priority);
+            let ready = tensors.len();
+            // With nothing left to decode, what is ready is shared among the threads that would otherwise stand by.
+            let share = if bodies.is_empty() { ready.div_ceil(self.idle + 1) } else { ready };
+            if ready >= full {
+                return Turn::Predict(priority, share.min(full));
             }
-            None if self.closed && self.bodies.is_empty() && self.decoding == 0 => Turn::Stop,
-            None => Turn::Wait(None),
+            if !bodies.is_empty() && ready + self.decoding < full * (threads + 1) {
+                return Turn::Decode(priority);
+            }
+            let Some((since, _)) = tensors.front() else { continue };
+            let waited = now.saturating_duration_since(*since);
+            let ahead = priority == Priority::Live && !self.queues.backfill.is_empty();
+            if ahead || waited >= batch.max_wait.0 || self.closed && bodies.is_empty() && self.decoding == 0 {
+                return Turn::Predict(priority, share.min(full));
+            }
+            wait = Some(batch.max_wait.0 - waited);
         }
+        let over = self.closed && wait.is_none() && self.decoding == 0 && Priority::ORDER.iter().all(|p| self.queues.of(*p).is_empty());
+        if over { Turn::Stop } else { Turn::Wait(wait) }
+    }
+
+    /// The micro-batch that gives memory back soonest: its priority and size.
+    fn waiting(&self, full: usize) -> Option<(Priority, usize)> {
+        let ready = |priority: &Priority| self.queues.of(*priority).tensors.len();
+        Priority::ORDER.iter().find(|p| ready(p) > 0).map(|p| (*p, ready(p).min(full)))
     }
 }
 
@@ -183,14 +204,18 @@ impl Intake {
     /// Queues one body for decoding.
     pub fn push(&self, body: Envelope<Body>) {
         self.0.stats.computing.fetch_add(1, Relaxed);
-        self.0.lock().bodies.push_back(Waiting { body, header: None });
+        self.0.lock().queues.of_mut(body.priority).bodies.push_back(Waiting { body, header: None });
         self.0.wake.notify_one();
     }
 
     /// Drops what nobody has begun to decode.
     pub fn discard(&self) {
-        let dropped = std::mem::take(&mut self.0.lock().bodies);
-        self.0.stats.computing.fetch_sub(dropped.len() as i64, Relaxed);
+        let dropped = {
+            let mut state = self.0.lock();
+            Priority::ORDER.map(|priority| std::mem::take(&mut state.queues.of_mut(priority).bodies))
+        };
+        let count: usize = dropped.iter().map(std::collections::VecDeque::len).sum();
+        self.0.stats.computing.fetch_sub(count as i64, Relaxed);
         self.0.wake.notify_all();
         drop(dropped);
     }
@@ -219,8 +244,8 @@ impl Shared {
                     };
                     state.idle -= 1;
                 }
-                Turn::Decode => {
-                    let Some(waiting) = state.bodies.pop_front() else { continue };
+                Turn::Decode(priority) => {
+                    let Some(waiting) = state.queues.of_mut(priority).bodies.pop_front() else { continue };
                     state.decoding += 1;
                     drop(state);
                     // Kept only where it is needed: the item goes with its body.
@@ -236,33 +261,33 @@ impl Shared {
                     state = self.lock();
                     state.decoding -= 1;
                     match result {
-                        Decoded::Ready(ready) => state.tensors.push_back((Instant::now(), *ready)),
+                        Decoded::Ready(ready) => state.queues.of_mut(priority).tensors.push_back((Instant::now(), *ready)),
                         Decoded::Ended(delivery) => self.send(*delivery),
                         Decoded::Failed(error, body) => {
                             let _ = self.fatal.send(error);
                             drop(body);
                         }
                         Decoded::NoMemory(waiting) => {
-                            state.bodies.push_front(*waiting);
+                            state.queues.of_mut(priority).bodies.push_front(*waiting);
                             // Memory comes back when a decode or a prediction ends: do one, or wait for the other threads'.
-                            let waiting = state.tensors.len().min(self.config.batch.max_items);
-                            state = if waiting > 0 {
-                                self.predict(state, waiting)
-                            } else {
-                                let short = Duration::from_millis(5);
-                                self.wake.wait_timeout(state, short).unwrap_or_else(PoisonError::into_inner).0
+                            state = match state.waiting(self.config.batch.max_items) {
+                                Some((priority, count)) => self.predict(state, priority, count),
+                                None => {
+                                    let short = Duration::from_millis(5);
+                                    self.wake.wait_timeout(state, short).unwrap_or_else(PoisonError::into_inner).0
+                                }
                             };
                         }
                     }
                     self.wake.notify_one();
                 }
-                Turn::Predict(count) => state = self.predict(state, count),
+                Turn::Predict(priority, count) => state = self.predict(state, priority, count),
             }
         }
     }
 
-    fn predict<'a>(&'a self, mut state: MutexGuard<'a, State>, count: usize) -> MutexGuard<'a, State> {
-        let batch: Vec<Envelope<Ready>> = state.tensors.drain(..count).map(|(_, ready)| ready).collect();
+    fn predict<'a>(&'a self, mut state: MutexGuard<'a, State>, priority: Priority, count: usize) -> MutexGuard<'a, State> {
+        let batch: Vec<Envelope<Ready>> = state.queues.of_mut(priority).tensors.drain(..count).map(|(_, ready)| ready).collect();
         drop(state);
         let begun = Instant::now();
         let results = {

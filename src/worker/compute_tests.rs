@@ -49,6 +49,10 @@ fn encoded(image: RgbImage) -> Bytes {
 }
 
 fn envelope(offset: i64, bytes: Bytes) -> Envelope<Body> {
+    of(Priority::Live, offset, bytes)
+}
+
+fn of(priority: Priority, offset: i64, bytes: Bytes) -> Envelope<Body> {
     let location = Location::S3 { bucket: "lake".into(), key: format!("{offset}.png") };
     let position = Position { partition: Partition::new("refs", 0), offset, item: 0 };
     let message = Message {
@@ -66,6 +70,7 @@ fn envelope(offset: i64, bytes: Bytes) -> Envelope<Body> {
     Envelope {
         token: AckToken::detached(position.partition.clone(), offset),
         item: Arc::new(Item { message: Arc::new(message), position, parsed, last: true, trace: None }),
+        priority,
         memory: Reservation::none(),
         value: Body { bytes, location, etag: None, version: None, memory: Reservation::none() },
     }
@@ -177,11 +182,72 @@ fn what_the_budget_could_never_decode_is_rejected_and_not_waited_for() {
     assert!(results[&1].is_ok());
 }
 
+/// Says when its first micro-batch begins, and ends it only when told to.
+struct Held {
+    model: Arc<dyn Model>,
+    begun: std::sync::mpsc::Sender<()>,
+    go_on: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Model for Held {
+    fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    fn predict(&self, batch: &[&Tensor]) -> Vec<Result<Prediction, Rejection>> {
+        let _ = self.begun.send(());
+        // Once the test has let it go on the channel is closed.
+        let _ = self.go_on.lock().unwrap().recv();
+        self.model.predict(batch)
+    }
+}
+
+#[test]
+fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_backfill() {
+    let (_folder, loaded) = network(crate::model::Arch::Tiny);
+    let (begun, first) = std::sync::mpsc::channel();
+    let (go_on, held) = std::sync::mpsc::channel();
+    let model = Arc::new(Held { model: loaded.model.clone(), begun, go_on: Mutex::new(held) });
+    let (done, mut ended) = mpsc::unbounded_channel();
+    let (fatal, _fatals) = mpsc::unbounded_channel();
+    let preprocess = loaded.file.preprocess.clone();
+    let config = ComputeConfig {
+        threads: 1,
+        batch: config::Batch { max_items: 4, ..config::Batch::default() },
+        limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &preprocess),
+        // So little that some of the backfill has to wait for memory.
+        memory: Pool::keeping(512 << 10, 128 << 10),
+        helper: None,
+    };
+    let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
+    let pool = Compute::start(config, model, form, done, fatal, Arc::default()).unwrap();
+    let intake = pool.intake();
+    for n in 0..40 {
+        intake.push(of(Priority::Backfill, n, picture(n as u32)));
+    }
+    first.recv().unwrap();
+    for n in 100..102 {
+        intake.push(of(Priority::Live, n, picture(n as u32)));
+    }
+    drop(go_on);
+    pool.stop();
+    let mut order = Vec::new();
+    while let Ok(delivery) = ended.try_recv() {
+        assert!(matches!(delivery.outcome, Outcome::Record(_)));
+        order.push(delivery.item.position.offset);
+    }
+    assert_eq!(order.len(), 42, "backfill is finished, too");
+    let ahead = order.iter().position(|offset| *offset >= 100).unwrap();
+    assert!(ahead <= 4 && order[ahead..][..2] == [100, 101], "{order:?}");
+}
+
 proptest! {
     #[test]
     fn a_turn_is_always_one_that_can_be_taken(
         bodies in 0usize..4,
         ready in 0usize..30,
+        old_bodies in 0usize..4,
+        old_ready in 0usize..30,
         decoding in 0usize..4,
         idle in 0usize..4,
         closed in any::<bool>(),
@@ -207,21 +273,31 @@ proptest! {
                 sha256: String::new(),
             },
         };
-        let state = State {
+        let queue = |bodies: usize, ready: usize| Queue {
             bodies: (0..bodies).map(|n| Waiting { body: envelope(n as i64, Bytes::new()), header: None }).collect(),
             tensors: (0..ready).map(|n| (since, envelope(n as i64, Bytes::new()).map(|_| tensor()))).collect(),
+        };
+        let state = State {
+            queues: ByPriority { live: queue(bodies, ready), backfill: queue(old_bodies, old_ready) },
             decoding,
             idle,
             closed,
         };
         let batch = config::Batch { max_items, max_wait: config::Span(Duration::from_millis(100)) };
         match state.turn(now, &batch, threads) {
-            Turn::Predict(count) => prop_assert!(count >= 1 && count <= ready.min(max_items)),
-            Turn::Decode => prop_assert!(bodies > 0),
-            // Nobody sleeps over work that is due, nor for longer than the batch may wait.
-            Turn::Wait(Some(limit)) => prop_assert!(ready > 0 && ready < max_items && waited < 100 && limit <= Duration::from_millis(100)),
-            Turn::Wait(None) => prop_assert!(bodies == 0 && ready == 0 && (!closed || decoding > 0)),
-            Turn::Stop => prop_assert!(closed && bodies == 0 && ready == 0 && decoding == 0),
+            Turn::Predict(Priority::Live, count) => prop_assert!(count >= 1 && count <= ready.min(max_items)),
+            Turn::Decode(Priority::Live) => prop_assert!(bodies > 0),
+            // Nothing of backfill is begun while anything live is there.
+            Turn::Predict(Priority::Backfill, count) => prop_assert!(bodies + ready == 0 && count >= 1 && count <= old_ready.min(max_items)),
+            Turn::Decode(Priority::Backfill) => prop_assert!(bodies + ready == 0 && old_bodies > 0),
+            // Nobody sleeps over work that is due, nor for longer than the batch may wait, nor while there is backfill to do.
+            Turn::Wait(Some(limit)) => {
+                let ready = if ready > 0 { ready } else { old_ready };
+                prop_assert!(bodies + old_bodies == 0 && ready > 0 && ready < max_items && waited < 100 && limit <= Duration::from_millis(100));
+                prop_assert!(old_ready == 0 || state.queues.live.is_empty());
+            }
+            Turn::Wait(None) => prop_assert!(bodies + old_bodies + ready + old_ready == 0 && (!closed || decoding > 0)),
+            Turn::Stop => prop_assert!(closed && bodies + old_bodies + ready + old_ready == 0 && decoding == 0),
         }
     }
 }

@@ -17,7 +17,7 @@ use self::commits::Answer;
 use self::revoke::Revocation;
 use self::snapshot::Shown;
 use super::deliver::{Command, Report};
-use super::lane::Lane;
+use super::lane::{self, Lane};
 use super::ledger::Ledger;
 use super::reject_limit::RejectWindow;
 use super::terms::{Channels, Ending, Feed, Settings};
@@ -205,18 +205,19 @@ impl Coordinator {
         lane.next = offset + 1;
         self.shown.messages += 1;
         let epoch = lane.epoch;
+        let priority = self.feeds[source].priority;
         self.ledger.account(&partition).received += count;
         self.stats.received.fetch_add(count, Relaxed);
         self.received += count;
         self.quiet_since = None;
         for entry in entries {
             let token = AckToken::new(entry.item.position.clone(), epoch, self.channels.lost.0.clone());
-            let envelope = Envelope { item: entry.item.clone(), token, memory: Reservation::none(), value: () };
+            let envelope = Envelope { item: entry.item.clone(), token, priority, memory: Reservation::none(), value: () };
             match (entry.outcome, &entry.item.parsed) {
                 (None, ParsedItem::Image(reference)) => {
                     let job = envelope.map(|()| reference.clone());
                     // Fails only once fetches are cancelled; the dropped token then says that the item is handed back.
-                    let _ = self.channels.work.send(job);
+                    let _ = self.channels.work.of(priority).send(job);
                 }
                 (Some(outcome), _) => self.finish(envelope.deliver(outcome))?,
                 (None, _) => return Err(Error::failed(format!("{} has neither work nor an end; this is a bug", entry.item.position))),
@@ -259,15 +260,13 @@ impl Coordinator {
         over
     }
 
-    /// Sends to the sinks what is finished and in order. One batch is under way at a time; while the sinks are busy the next one grows.
+    /// Sends to the sinks what is finished and in order, live items first. One batch is under way at a time; while the sinks are busy the next one
+    /// grows.
     fn write(&mut self) {
         if self.writes > 0 {
             return;
         }
-        let (mut batch, mut points) = (Vec::new(), Vec::new());
-        for (partition, lane) in self.lanes.iter_mut().filter(|(_, lane)| !lane.revoking) {
-            points.extend(lane.hand_over(partition, self.settings.transactional, &mut batch));
-        }
+        let (batch, points) = lane::next_write(&mut self.lanes, |source| self.feeds[source].priority, self.settings.transactional);
         self.send(batch, points);
     }
 

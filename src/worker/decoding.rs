@@ -46,7 +46,9 @@ impl<'a> Decoding<'a> {
         let header = match header {
             Some(header) => header,
             None => {
-                let Some(_copy) = self.memory.try_reserve(copy) else { return Decoded::NoMemory(Box::new(Waiting { body, header })) };
+                let Some(_copy) = self.memory.try_reserve(body.priority, copy) else {
+                    return Decoded::NoMemory(Box::new(Waiting { body, header }));
+                };
                 match self.probe(&bytes) {
                     Ok(header) => header,
                     Err(failure) => return ended(body, failure),
@@ -66,7 +68,7 @@ impl<'a> Decoding<'a> {
             return ended(body, Failure::Rejected(Rejection::new(Stage::Decode, Reason::TooManyPixels, detail)));
         }
         // All or nothing: two that each held a part would wait for each other.
-        let Some(mut memory) = self.memory.try_reserve(needed) else {
+        let Some(mut memory) = self.memory.try_reserve(body.priority, needed) else {
             self.apart.as_mut().into_iter().for_each(sandbox::Decoder::forget);
             return Decoded::NoMemory(Box::new(Waiting { body, header: Some(header) }));
         };

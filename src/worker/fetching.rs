@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::compute::Intake;
 use crate::Error;
 use crate::fetch::{Fetcher, GetError};
-use crate::flow::{Delivery, Envelope, ImageRef, Outcome};
+use crate::flow::{ByPriority, Delivery, Envelope, ImageRef, Outcome};
 use crate::telemetry::{Presence, Stats};
 
 /// Where fetched bodies and ends go.
@@ -32,7 +32,7 @@ pub struct Outlets {
 /// Runs until the channel closes or `cancel` drops everything that is not being decoded yet.
 pub async fn run(
     fetcher: Arc<Fetcher>,
-    mut work: mpsc::UnboundedReceiver<Envelope<ImageRef>>,
+    mut work: ByPriority<mpsc::UnboundedReceiver<Envelope<ImageRef>>>,
     outlets: Outlets,
     cancel: CancellationToken,
 ) {
@@ -64,7 +64,7 @@ async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
     let begun = Instant::now();
     let (reference, envelope) = job.split();
     let message = &envelope.item.message;
-    let result = fetcher.get(&reference, message.trusted, &message.partition).await;
+    let result = fetcher.get(&reference, message.trusted, envelope.priority, &message.partition).await;
     let time = begun.elapsed();
     outlets.stats.fetch.add(time);
     if let Some(trace) = &envelope.item.trace {

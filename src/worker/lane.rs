@@ -1,11 +1,33 @@
 //! The state of one source partition under one assignment.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::ledger::Fate;
-use crate::flow::{CommitPoint, Delivery, Partition};
+use crate::flow::{CommitPoint, Delivery, Partition, Priority};
 use crate::source::{OffsetTracker, Progress};
 use crate::telemetry::Pace;
+
+/// Most items of backfill in one write where there is live input, which waits for the write that is under way. What a late item has held up would
+/// otherwise go at once, thousands of them.
+const BACKFILL_WRITE: usize = 256;
+
+/// What goes to the sinks next: all that is ready of live partitions, then of backfill, of which each partition has its share where there are both.
+pub fn next_write(
+    lanes: &mut HashMap<Partition, Lane>,
+    priority: impl Fn(usize) -> Priority,
+    transactional: bool,
+) -> (Vec<Delivery>, Vec<CommitPoint>) {
+    let (mut batch, mut points) = (Vec::new(), Vec::new());
+    let backfills = lanes.values().filter(|lane| priority(lane.source) == Priority::Backfill).count();
+    for turn in Priority::ORDER {
+        let bounded = turn == Priority::Backfill && backfills < lanes.len();
+        let limit = if bounded { (BACKFILL_WRITE / backfills.max(1)).max(1) } else { usize::MAX };
+        for (partition, lane) in lanes.iter_mut().filter(|(_, lane)| !lane.revoking && priority(lane.source) == turn) {
+            points.extend(lane.hand_over(partition, transactional, limit, &mut batch));
+        }
+    }
+    (batch, points)
+}
 
 /// One partition, from its assignment to its revocation.
 pub struct Lane {
@@ -66,9 +88,10 @@ impl Lane {
         }
     }
 
-    /// Takes what is finished and in order, to be sent to the sinks; of `whole` messages only, if asked for.
-    pub fn take_ready(&mut self, whole: bool, into: &mut Vec<Delivery>) {
-        let ready = self.tracker.take_ready(whole);
+    /// Takes what is finished and in order, to be sent to the sinks; of `whole` messages only, if asked for, and no further message once there are
+    /// `limit` items.
+    pub fn take_ready(&mut self, whole: bool, limit: usize, into: &mut Vec<Delivery>) {
+        let ready = self.tracker.take_ready(whole, limit);
         if let Some((first, ..)) = ready.first() {
             self.sending = Some(self.sending.map_or(*first, |lowest| lowest.min(*first)));
         }
@@ -77,9 +100,9 @@ impl Lane {
 
     /// [`Self::take_ready`], and how far the partition is done with what was taken. Of whole messages only where `transactional`: what is handed over
     /// is then committed with it.
-    pub fn hand_over(&mut self, partition: &Partition, transactional: bool, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
+    pub fn hand_over(&mut self, partition: &Partition, transactional: bool, limit: usize, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
         let before = into.len();
-        self.take_ready(transactional, into);
+        self.take_ready(transactional, limit, into);
         (into.len() > before).then(|| CommitPoint {
             source: self.source,
             partition: partition.clone(),
@@ -182,6 +205,47 @@ mod tests {
         assert_eq!((lane.lag(), lane.to_come()), (None, None), "of a listing it is only known that there is more");
     }
 
+    #[test]
+    fn a_write_takes_what_is_live_first_and_a_bounded_part_of_each_backfill() {
+        let mut lanes = HashMap::new();
+        // Source 0 is live.
+        for (topic, source, ready) in [("old", 1, 5000), ("older", 1, 5000), ("new", 0, 700)] {
+            let mut lane = Lane::new(source, 1, 1, 0);
+            for offset in 0..ready {
+                lane.tracker.received(offset, 1);
+                let position = Position { partition: Partition::new(topic, 0), offset, item: 0 };
+                lane.tracker.finish(offset, 0, delivery(position, true, What::Record)).unwrap();
+            }
+            lanes.insert(Partition::new(topic, 0), lane);
+        }
+        let of = |source| if source == 0 { Priority::Live } else { Priority::Backfill };
+        let mut taken: HashMap<String, Vec<i64>> = HashMap::new();
+        for round in 0..40 {
+            let (batch, points) = next_write(&mut lanes, of, true);
+            let topics: Vec<&str> = batch.iter().map(|d| &*d.item.position.partition.topic).collect();
+            assert_eq!(topics.iter().take_while(|t| **t == "new").count(), if round == 0 { 700 } else { 0 });
+            assert_eq!(topics.iter().filter(|t| **t == "old").count(), if round < 39 { 128 } else { 5000 - 39 * 128 });
+            for delivery in batch {
+                let position = &delivery.item.position;
+                taken.entry(position.partition.topic.to_string()).or_default().push(position.offset);
+                let point = points.iter().find(|point| point.partition == position.partition).unwrap();
+                assert!(point.next_offset > position.offset, "what is handed over is committed with it");
+            }
+        }
+        assert!(next_write(&mut lanes, of, true).0.is_empty());
+        for (topic, count) in [("old", 5000), ("older", 5000), ("new", 700)] {
+            assert_eq!(taken[topic], (0..count).collect::<Vec<i64>>(), "{topic}: each once, in order");
+        }
+        // Alone, backfill goes as it comes.
+        let mut alone = Lane::new(1, 1, 1, 0);
+        for offset in 0..5000 {
+            alone.tracker.received(offset, 1);
+            alone.tracker.finish(offset, 0, any_delivery(offset, 0, true)).unwrap();
+        }
+        let mut lanes = HashMap::from([(Partition::new("refs", 0), alone)]);
+        assert_eq!(next_write(&mut lanes, of, true).0.len(), 5000);
+    }
+
     proptest! {
         /// Messages of 1 to 3 items finish in any order; the sinks take them batch by batch and hold back what they like.
         #[test]
@@ -206,7 +270,7 @@ mod tests {
                 let (offset, item, last) = open.swap_remove(index.index(open.len()));
                 lane.tracker.finish(offset, item, any_delivery(offset, item, last)).unwrap();
                 let mut batch = Vec::new();
-                lane.take_ready(false, &mut batch);
+                lane.take_ready(false, usize::MAX, &mut batch);
                 if let Some(first) = batch.first() {
                     prop_assert!(lane.commit_point() <= first.item.position.offset, "what is on its way is not committed");
                 }

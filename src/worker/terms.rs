@@ -11,7 +11,7 @@ use super::deliver::{Command, Report};
 use super::intake::Reading;
 use super::ledger::Ledger;
 use crate::Error;
-use crate::flow::{Delivery, Envelope, ImageRef, LostToken, Tracing};
+use crate::flow::{ByPriority, Delivery, Envelope, ImageRef, LostToken, Priority, Tracing};
 use crate::source::{Control, Event};
 
 /// One source as the coordinator sees it.
@@ -20,6 +20,8 @@ pub struct Feed {
     pub control: Arc<dyn Control>,
     /// How its messages are read.
     pub reading: Reading,
+    /// Whether its items go before others.
+    pub priority: Priority,
 }
 
 /// When a run ends by itself.
@@ -34,9 +36,9 @@ pub struct Bounds {
 /// The channels between the coordinator and everything else.
 pub struct Channels {
     /// From the sources, with the source's number.
-    pub events: mpsc::Receiver<(usize, Event)>,
+    pub events: ByPriority<mpsc::Receiver<(usize, Event)>>,
     /// To the fetch stage.
-    pub work: mpsc::UnboundedSender<Envelope<ImageRef>>,
+    pub work: ByPriority<mpsc::UnboundedSender<Envelope<ImageRef>>>,
     /// From all stages.
     pub done: mpsc::UnboundedReceiver<Delivery>,
     /// From dropped tokens; the sender goes into new ones.

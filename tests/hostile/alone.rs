@@ -51,7 +51,7 @@ fn core_time() -> Duration {
 /// Does with a file what a worker's thread does.
 pub fn see(file: &[u8], limits: &Limits) -> Seen {
     let mut preprocessor = Preprocessor::new(limits.preprocess.clone());
-    let memory = MemoryBudget::new(MEMORY).decode.capacity();
+    let memory = MemoryBudget::new(MEMORY, false).decode.capacity();
     let begun = core_time();
     let (header, probing) = measured(|| probe(file, limits));
     let charged = header.as_ref().map_or(0, |header| header.decode_bytes);

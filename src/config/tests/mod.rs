@@ -275,9 +275,10 @@ fn several_sources_have_names_and_priorities() {
     let p = good(&two("name: a, priority: backfill,", "name: b, priority: backfill,"));
     assert_eq!(p.source.all().len(), 2);
     assert_eq!(p.source.all()[1].priority, Some(Priority::Backfill));
-    assert!(
-        mistakes(&two("name: a, priority: live,", "name: b, priority: backfill,")).contains("3:3: source: `live` before `backfill` is not")
-    );
+    let both = two("name: a, priority: live,", "name: b, priority: backfill,");
+    assert_eq!(good(&both).source.all()[0].priority, Some(Priority::Live));
+    let (_, warnings) = parse(&both.replace("fetch: {", "fetch: { concurrency: 1,"), "p.yaml", &no_env).expect("a pipeline");
+    assert!(warnings[0].to_string().contains("fetch.concurrency: is 1"), "{}", warnings[0]);
     assert!(mistakes(&two("", "")).contains("source[0]: needs a `name`"));
     let found = mistakes(&two("name: a, priority: live,", "name: a,"));
     assert!(found.contains("4:13: source[1].name: is another source's name") && found.contains("source[1]: needs a `priority`"), "{found}");

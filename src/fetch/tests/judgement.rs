@@ -141,7 +141,7 @@ async fn a_pause_holds_no_slot() {
     sleep(Duration::from_millis(700)).await;
     let start = Instant::now();
     for n in 0..50 {
-        assert!(fetcher.get(&object("lake", &n.to_string()), false, &partition(n % 3)).await.is_ok());
+        assert!(fetcher.get(&object("lake", &n.to_string()), false, Priority::Live, &partition(n % 3)).await.is_ok());
     }
     assert!(start.elapsed() < Duration::from_millis(300));
     assert!(!stuck.is_finished());
@@ -240,7 +240,7 @@ async fn what_is_not_allowed_is_never_asked_for_and_fatal_answers_stop() {
     }
     assert!(store.asked.lock().unwrap().is_empty());
     assert!(matches!(get(&fetcher, &object("lake", "a")).await, Err(GetError::Fatal(_))));
-    assert!(matches!(fetcher.get(&object("other", "a"), true, &partition(0)).await, Err(GetError::Fatal(_))), "trusted");
+    assert!(matches!(fetcher.get(&object("other", "a"), true, Priority::Live, &partition(0)).await, Err(GetError::Fatal(_))), "trusted");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn files_are_fetched_from_allowed_folders_and_wherever_the_user_himself_sa
     assert_eq!(reason(get(&fetcher, &file(allowed.join("none"))).await), Reason::NotFound);
     assert_eq!(reason(get(&fetcher, &file(folder.path().join("outside"))).await), Reason::ForbiddenLocation);
     assert_eq!(reason(get(&fetcher, &file(allowed.join("../outside"))).await), Reason::ForbiddenLocation);
-    assert!(fetcher.get(&file(folder.path().join("outside")), true, &partition(0)).await.is_ok());
+    assert!(fetcher.get(&file(folder.path().join("outside")), true, Priority::Live, &partition(0)).await.is_ok());
     drop(body);
     assert_eq!(fetcher.pool.in_use(), 0);
 }

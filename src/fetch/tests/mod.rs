@@ -30,7 +30,8 @@ pub fn fetcher(config: config::Fetch, s3: Arc<dyn Fetch>, lookup: Option<Lookup>
     let allow = Arc::new(Allow::new(&config.allow).unwrap());
     let http = HttpFetch::new(allow.clone(), config.on_changed, lookup.unwrap_or_else(system_lookup)).unwrap();
     let file = file::FileFetch::new(config.concurrency);
-    Arc::new(Fetcher::with(config, allow, Pool::new(1 << 20), s3, Arc::new(file), Arc::new(http)))
+    let slots = Slots::new(config.concurrency, false);
+    Arc::new(Fetcher::with(config, allow, Pool::new(1 << 20), slots, [s3, Arc::new(file), Arc::new(http)]))
 }
 
 pub fn object(bucket: &str, key: &str) -> ImageRef {
@@ -42,7 +43,7 @@ pub fn partition(n: i32) -> Partition {
 }
 
 pub async fn get(fetcher: &Fetcher, reference: &ImageRef) -> Result<Body, GetError> {
-    fetcher.get(reference, false, &partition(0)).await
+    fetcher.get(reference, false, Priority::Live, &partition(0)).await
 }
 
 pub fn reason(result: Result<Body, GetError>) -> Reason {

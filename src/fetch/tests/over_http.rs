@@ -221,7 +221,7 @@ async fn redirects_are_followed_a_little_and_checked_each() {
         for path in ["/loopback", "/metadata", "/file"] {
             assert_eq!(reason(get(&fetcher, &at(path)).await), Reason::ForbiddenLocation, "{path}");
             // The user's own word for this URL is none for where its server sends us.
-            assert_eq!(reason(fetcher.get(&at(path), true, &partition(0)).await), Reason::ForbiddenLocation, "{path}");
+            assert_eq!(reason(fetcher.get(&at(path), true, Priority::Live, &partition(0)).await), Reason::ForbiddenLocation, "{path}");
         }
         assert_eq!(reason(get(&fetcher, &at("/bad")).await), Reason::FetchFailed);
     }
@@ -260,6 +260,6 @@ async fn a_name_leads_only_to_addresses_that_were_checked() {
     assert_eq!(reason(get(&fetcher, &inside).await), Reason::ForbiddenLocation);
     // The user's own word needs no list.
     let fetcher = with(&[], lookup(|_| vec!["127.0.0.1"]));
-    assert!(fetcher.get(&inside, true, &partition(0)).await.is_ok());
+    assert!(fetcher.get(&inside, true, Priority::Live, &partition(0)).await.is_ok());
     assert_eq!(reason(get(&fetcher, &inside).await), Reason::ForbiddenLocation);
 }

@@ -54,7 +54,7 @@ async fn a_real_server_answers_as_expected() {
 
     let with = |allow: &[&str], on_changed| {
         let config = config::Fetch { on_changed, ..config(allow, &[], &[]) };
-        Fetcher::new(config, s3_config(&endpoint), Pool::new(1 << 20)).expect("a fetcher")
+        Fetcher::new(config, s3_config(&endpoint), Pool::new(1 << 20), false).expect("a fetcher")
     };
     let named = format!("{bucket}/*");
     let fetcher = with(&[&named], OnChanged::Supersede);

@@ -22,7 +22,7 @@ impl Coordinator {
         let mut lanes = Vec::new();
         for partition in &partitions {
             if let Some(lane) = self.lanes.get_mut(partition) {
-                points.extend(lane.hand_over(partition, self.settings.transactional, &mut batch));
+                points.extend(lane.hand_over(partition, self.settings.transactional, usize::MAX, &mut batch));
                 lane.revoking = true;
                 lanes.push((partition.clone(), lane.epoch));
             }
