@@ -1,0 +1,39 @@
+// Reads a dashboard as strictly as Grafana's own types allow, panels' options and queries included, and fails on a field that is unknown, of another
+// type or of a value that is not in its list.
+//
+//	go run . DASHBOARD.json
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: go run . DASHBOARD.json")
+		os.Exit(2)
+	}
+	text, err := os.ReadFile(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	plugins.RegisterDefaultPlugins()
+	var board dashboard.Dashboard
+	if err := board.UnmarshalJSONStrict(text); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	if err := board.Validate(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	if len(board.Panels) == 0 {
+		fmt.Fprintf(os.Stderr, "%s: there is no panel in it\n", os.Args[1])
+		os.Exit(1)
+	}
+}
