@@ -1,5 +1,5 @@
-// Reads a dashboard as strictly as Grafana's own types allow, panels' options and queries included, and fails on a field that is unknown, of another
-// type or of a value that is not in its list.
+// Reads a dashboard as strictly as the types that Grafana publishes do: fails where a field of a panel, its options or its queries is unknown, missing or of
+// another type.
 //
 //	go run . DASHBOARD.json
 package main
