@@ -23,7 +23,8 @@ impl Coordinator {
     pub(super) fn show(&mut self) {
         let now = Instant::now();
         let counters = self.stats.moved();
-        if counters != self.shown.moved.0 {
+        // The start counts, or an alert could not tell a worker that has just begun from one that stands still.
+        if self.shown.moved.1.is_none() || counters != self.shown.moved.0 {
             self.shown.moved = (counters, Some(SystemTime::now()));
         }
         self.shown.pace.record(now, self.stats.finished.load(Relaxed) as f64);
