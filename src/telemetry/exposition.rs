@@ -225,7 +225,11 @@ impl Families<'_> {
 
     fn information(&mut self, stats: &Stats, seen: &Snapshot) -> fmt::Result {
         let moved = seen.moved.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map_or(0.0, |since| since.as_secs_f64());
-        self.gauge("lakelens_last_progress_timestamp_seconds", "Unix time at which something last moved, the start counting as well", moved)?;
+        self.gauge(
+            "lakelens_last_progress_timestamp_seconds",
+            "Unix time at which something last moved, the start counting as well",
+            moved,
+        )?;
         let model = stats.facts.get().and_then(|facts| facts.model.as_ref());
         let labels = model.map(|model| {
             [("model", &*model.id), ("space", &*model.space), ("precision", &*model.precision), ("preprocess", &*model.preprocess)]
