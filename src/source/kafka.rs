@@ -122,6 +122,8 @@ fn consumer_config(config: &config::KafkaSource, group: &str, instance: &str) ->
         ("client.id", &*format!("lakelens-{instance}")),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("session.timeout.ms", "45000"),
+        // With it a member learns that partitions change hands: those that are handed over stand still for as long.
+        ("heartbeat.interval.ms", "1000"),
         ("queued.max.messages.kbytes", "16384"),
         ("queued.min.messages", "1000"),
         ("check.crcs", "true"),

@@ -1,68 +1,17 @@
 """What a monitor sees of real workers on real servers, against what independent clients know of the same topics."""
 
 import json
-import re
-import socket
-import time
-import urllib.error
-import urllib.request
 
 import pictures
 from conftest import BROKERS, headers
+from fleet import PARTITIONS, Endpoint, free_port, make_topics, until
 from test_lake import pipeline, upload
-
-PARTITIONS = 4
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-class Endpoint:
-    def __init__(self, port):
-        self.base = f"http://127.0.0.1:{port}"
-
-    def get(self, path, **headers):
-        request = urllib.request.Request(self.base + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.status, answer.headers, answer.read().decode()
-        except urllib.error.HTTPError as answer:
-            return answer.code, answer.headers, answer.read().decode()
-
-    def up(self):
-        try:
-            return self.get("/livez")[0] == 200
-        except OSError:
-            return False
-
-    def metrics(self):
-        """Series to value."""
-        return {m[1]: float(m[2]) for m in re.finditer(r"^([a-z_]+(?:\{.*\})?) (\S+)$", self.get("/metrics")[2], re.M)}
-
-    def ready(self):
-        code, _, body = self.get("/readyz")
-        return code, [r["code"] for r in json.loads(body)["reasons"]]
-
-    def status(self):
-        return json.loads(self.get("/status")[2])
-
-
-def until(what, seconds=60, every=0.1):
-    end = time.monotonic() + seconds
-    while not (seen := what()):
-        assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(every)
-    return seen
-
 
 def setup(kafka, s3, bucket, lakelens, model, good, **more):
     objects = list(pictures.good(good))
     upload(s3, bucket, objects)
     topic = kafka.topic("refs", PARTITIONS)
-    topics = {"labels": kafka.topic("labels", PARTITIONS), "embeddings": kafka.topic("embeddings", PARTITIONS), "dead": kafka.topic("dead", 2)}
+    topics = make_topics(kafka)
     port = free_port()
     config = pipeline(topic, bucket, model, s3.meta.endpoint_url, topics, telemetry={"listen": f"127.0.0.1:{port}"}, **more)
     return topic, topics, lakelens.write(f"p{port}.yaml", config), Endpoint(port), [f"s3://{bucket}/{key}" for key, _ in objects]
