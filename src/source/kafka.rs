@@ -288,7 +288,9 @@ impl Control for KafkaControl {
                     return Ok(Some(now.collect()));
                 }
                 Err(e) => {
-                    if let Some(what) = e.rdkafka_error_code().and_then(lasting) {
+                    // With all brokers away librdkafka takes a partition for unknown, too; a topic that is really gone stops the polling thread.
+                    let unknown = |code: &Code| matches!(code, Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopic);
+                    if let Some(what) = e.rdkafka_error_code().filter(|code| !unknown(code)).and_then(lasting) {
                         return Err(Error::failed(format!("the end of the topics cannot be read: {what}")));
                     }
                     waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("the ends of the topics ({e})")));

@@ -37,13 +37,15 @@ pub struct Outlook {
 /// Looks ahead. `left` are items to come of the partitions that are this worker's, `rate` is in items a second, `share` is how many of how many
 /// partitions are its own (the others are taken to be as full), and `deadline` the time in which all of it is to be done, from now.
 pub fn outlook(left: Option<f64>, rate: Option<f64>, share: Option<(usize, usize)>, deadline: Option<Duration>) -> Outlook {
-    let (Some(left), Some(rate)) = (left, rate) else { return Outlook::default() };
-    let seconds = if left <= 0.0 { 0.0 } else { left / rate };
+    let Some(left) = left.map(|left| left.max(0.0)) else { return Outlook::default() };
+    // With nothing left nothing need be known of the rate.
+    let Some(rate) = rate.or((left == 0.0).then_some(0.0)) else { return Outlook::default() };
+    let seconds = if left == 0.0 { 0.0 } else { left / rate };
     // A rate of zero gives infinity, which no duration can hold.
     let Ok(eta) = Duration::try_from_secs_f64(seconds) else { return Outlook::default() };
     let Some(deadline) = deadline.filter(|deadline| !deadline.is_zero()) else { return Outlook { eta: Some(eta), ..Outlook::default() } };
     let (own, all) = share.filter(|(own, all)| *own > 0 && own <= all).unwrap_or((1, 1));
-    let needed = workers_for(left * all as f64 / own as f64, 0.0, rate, deadline);
+    let needed = if left == 0.0 { Some(1) } else { workers_for(left * all as f64 / own as f64, 0.0, rate, deadline) };
     let most = share.map_or(u64::MAX, |(_, all)| all.max(1) as u64);
     // More than any plan has are as many as there can be.
     let workers = needed.unwrap_or(most).min(most);
@@ -69,6 +71,8 @@ mod tests {
         assert_eq!(outlook(None, Some(1.0), None, Some(HOUR)), Outlook::default());
         assert_eq!(outlook(Some(1.0), None, None, Some(HOUR)), Outlook::default());
         assert_eq!(outlook(Some(1.0), Some(0.0), None, Some(HOUR)), Outlook::default(), "nothing moves");
+        let done = Outlook { eta: Some(Duration::ZERO), workers: Some(1), short_of_partitions: false };
+        assert_eq!(outlook(Some(0.0), None, Some((1, 4)), Some(HOUR)), done, "nothing is left, whatever the rate");
         assert_eq!(outlook(Some(0.0), Some(0.0), None, None).eta, Some(Duration::ZERO), "nothing is left");
     }
 

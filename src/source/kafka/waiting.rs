@@ -3,26 +3,32 @@
 use std::time::Instant;
 
 use crate::kafka::SAY_EVERY;
+use crate::telemetry::{On, Wait};
 
 /// Since when an assignment has been waited for, if one is, and when that was last said.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Option<(Instant, Instant)>);
+pub(super) struct Waiting {
+    owed: Option<(Instant, Instant)>,
+    /// Shown to monitors from the first line on.
+    shown: Option<Wait>,
+}
 
 impl Waiting {
     /// From here on the group owes an answer.
     pub(super) fn begin(&mut self) {
         let now = Instant::now();
-        self.0.get_or_insert((now, now));
+        self.owed.get_or_insert((now, now));
     }
 
     /// The group has answered, if only with nothing.
     pub(super) fn end(&mut self) {
-        self.0 = None;
+        *self = Self::default();
     }
 
     /// A line every [`SAY_EVERY`], with the seconds so far.
     pub(super) fn say(&mut self) {
         if let Some(seconds) = self.due(Instant::now()) {
+            self.shown.get_or_insert_with(|| Wait::on(On::Broker, "an assignment by the group"));
             tracing::info!(
                 "waiting for an assignment, {seconds} s so far; the group waits for a member that died until its session ends (session.timeout.ms)"
             );
@@ -30,7 +36,7 @@ impl Waiting {
     }
 
     fn due(&mut self, now: Instant) -> Option<u64> {
-        let (since, said) = self.0.as_mut().filter(|(_, said)| now.saturating_duration_since(*said) >= SAY_EVERY)?;
+        let (since, said) = self.owed.as_mut().filter(|(_, said)| now.saturating_duration_since(*said) >= SAY_EVERY)?;
         *said = now;
         Some(now.saturating_duration_since(*since).as_secs())
     }
