@@ -22,7 +22,7 @@ LABEL org.opencontainers.image.title="lakelens" \
       org.opencontainers.image.description="Labels and embeds an image lake" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /lakelens /usr/local/bin/lakelens
-WORKDIR /work
+WORKDIR /lakelens
 # A number, so that Kubernetes can see that it is not root's.
 USER 65532:65532
 EXPOSE 9464
