@@ -48,7 +48,7 @@ pub struct Origin {
 impl Origin {
     /// Where a record's embedding came from; `None` if it has none.
     pub fn of(record: &Record) -> Option<Self> {
-        let embedding_dim = record.embedding.as_ref()?.len();
+        let embedding_dim = record.embedding.as_ref().map(|e| e.len()).filter(|len| *len > 0)?;
         let (model, preprocess, normalize) = (record.model.clone(), record.preprocess.clone(), record.normalize.clone());
         Some(Self { model, preprocess, normalize, embedding_dim })
     }
@@ -126,6 +126,9 @@ impl Head {
         let raw = STANDARD.decode(&file.weights_b64).map_err(|e| format!("weights_b64: {e}"))?;
         let (values, rest) = raw.as_chunks::<4>();
         let weights: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if file.origin.embedding_dim == 0 {
+            return Err("its embedding_dim is 0".into());
+        }
         let due = file.labels.len().checked_mul(file.origin.embedding_dim);
         if file.labels.len() < 2 || file.bias.len() != file.labels.len() || Some(weights.len()) != due || !rest.is_empty() {
             return Err("its labels, bias and weights do not go together".into());
@@ -162,7 +165,7 @@ impl Head {
     /// The best `k` labels of an embedding, best first, none below `min_score`.
     pub fn label(&self, embedding: &[f32], k: usize, min_score: f32) -> Vec<Label> {
         debug_assert_eq!(embedding.len(), self.origin.embedding_dim);
-        let rows = self.weights.chunks_exact(self.origin.embedding_dim.max(1));
+        let rows = self.weights.chunks_exact(self.origin.embedding_dim);
         let logit = |(row, bias): (&[f32], &f32)| {
             let sum: f64 = row.iter().zip(embedding).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             (sum + f64::from(*bias)) as f32

@@ -158,6 +158,13 @@ fn relabelled_records_keep_all_but_the_labels_of_the_head() {
     }
 }
 
+#[test]
+fn a_head_of_embeddings_without_values_is_refused() {
+    let text = serde_json::json!({"schema": SCHEMA, "model": "m", "preprocess": "p", "normalize": "none", "embedding_dim": 0,
+        "labels": ["a", "b"], "bias": [0.0, 0.0], "weights_b64": ""});
+    assert_eq!(Head::parse(text.to_string().as_bytes()).err().as_deref(), Some("its embedding_dim is 0"));
+}
+
 proptest! {
     #[test]
     fn no_file_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), dim in 0usize..5, bias in proptest::collection::vec(any::<f32>(), 0..4)) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// More workers than this are no plan.
 pub const MOST: f64 = 1e9;
+
 /// Workers that are done with `lag` images after `time_left`, while `arriving` more come each second; each does `rate_per_worker` images a second. At
 /// least 1. `None` where no number of them is enough, or what is known is not a number: nothing is known of the rate, or no time is left.
 pub fn workers_for(lag: f64, arriving: f64, rate_per_worker: f64, time_left: Duration) -> Option<u64> {
