@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{ImageRef, Message, Outcome, ParsedItem, Partition, Position, Priority, Rejection, Reservation, Trace};
 
@@ -44,23 +45,34 @@ pub struct LostToken {
 pub struct AckToken {
     position: Position,
     epoch: u64,
+    over: CancellationToken,
     lost: Option<mpsc::UnboundedSender<LostToken>>,
 }
 
 impl AckToken {
-    /// A token for `position` under assignment `epoch`.
-    pub fn new(position: Position, epoch: u64, lost: mpsc::UnboundedSender<LostToken>) -> Self {
-        Self { position, epoch, lost: Some(lost) }
+    /// A token for `position` under assignment `epoch`, which lasts until `over`.
+    pub fn new(position: Position, epoch: u64, over: CancellationToken, lost: mpsc::UnboundedSender<LostToken>) -> Self {
+        Self { position, epoch, over, lost: Some(lost) }
     }
 
     /// A token whose loss nobody minds: for tests and benches of single stages.
     pub fn detached(partition: Partition, offset: i64) -> Self {
-        Self { position: Position { partition, offset, item: 0 }, epoch: 0, lost: None }
+        Self { position: Position { partition, offset, item: 0 }, epoch: 0, over: CancellationToken::new(), lost: None }
     }
 
     /// The assignment that the item belongs to.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether the item is another worker's by now, so that any work on it is in vain.
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Ends when the item is another worker's.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
     }
 
     /// The item reached the coordinator with its outcome.

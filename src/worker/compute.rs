@@ -246,6 +246,10 @@ impl Shared {
                 }
                 Turn::Decode(priority) => {
                     let Some(waiting) = state.queues.of_mut(priority).bodies.pop_front() else { continue };
+                    if waiting.body.token.is_over() {
+                        self.stats.computing.fetch_sub(1, Relaxed);
+                        continue;
+                    }
                     state.decoding += 1;
                     drop(state);
                     // Kept only where it is needed: the item goes with its body.
@@ -287,7 +291,13 @@ impl Shared {
     }
 
     fn predict<'a>(&'a self, mut state: MutexGuard<'a, State>, priority: Priority, count: usize) -> MutexGuard<'a, State> {
-        let batch: Vec<Envelope<Ready>> = state.queues.of_mut(priority).tensors.drain(..count).map(|(_, ready)| ready).collect();
+        let ready = state.queues.of_mut(priority).tensors.drain(..count).map(|(_, ready)| ready);
+        let (over, batch): (Vec<_>, Vec<_>) = ready.partition(|envelope| envelope.token.is_over());
+        self.stats.computing.fetch_sub(over.len() as i64, Relaxed);
+        drop(over);
+        if batch.is_empty() {
+            return state;
+        }
         drop(state);
         let begun = Instant::now();
         let results = {

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use bytes::Bytes;
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::flow::{AckToken, ImageRef, Item, Message, ParsedItem, Partition, Position, Reservation};
@@ -238,6 +239,50 @@ fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_ba
     assert_eq!(order.len(), 42, "backfill is finished, too");
     let ahead = order.iter().position(|offset| *offset >= 100).unwrap();
     assert!(ahead <= 4 && order[ahead..][..2] == [100, 101], "{order:?}");
+}
+
+/// A worker once went through all it had been given of partitions that were another worker's by then, which did the same work.
+#[test]
+fn items_of_partitions_that_were_given_up_were_once_labelled_in_vain() {
+    let (_folder, loaded) = network(crate::model::Arch::Tiny);
+    let (begun, first) = std::sync::mpsc::channel();
+    let (go_on, held) = std::sync::mpsc::channel();
+    let model = Arc::new(Held { model: loaded.model.clone(), begun, go_on: Mutex::new(held) });
+    let (done, mut ended) = mpsc::unbounded_channel();
+    let (fatal, mut fatals) = mpsc::unbounded_channel();
+    let stats = Arc::new(Stats::default());
+    let memory = Pool::new(1 << 20);
+    let config = ComputeConfig {
+        threads: 1,
+        batch: config::Batch { max_items: 4, ..config::Batch::default() },
+        limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &loaded.file.preprocess),
+        memory: memory.clone(),
+        helper: None,
+    };
+    let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
+    let pool = Compute::start(config, model, form, done, fatal, stats.clone()).unwrap();
+    let intake = pool.intake();
+    let (over, kept) = (CancellationToken::new(), CancellationToken::new());
+    let lost = mpsc::unbounded_channel();
+    for n in 0..40 {
+        let mut envelope = envelope(n, picture(n as u32));
+        let assignment = if n % 2 == 0 { &over } else { &kept };
+        envelope.token = AckToken::new(envelope.item.position.clone(), 1, assignment.clone(), lost.0.clone());
+        intake.push(envelope);
+    }
+    // A micro-batch is with the model, more are decoded, the rest waits to be.
+    first.recv_timeout(Duration::from_secs(60)).unwrap();
+    over.cancel();
+    drop(go_on);
+    pool.stop();
+    assert!(fatals.try_recv().is_err());
+    let mut offsets = Vec::new();
+    while let Ok(delivery) = ended.try_recv() {
+        offsets.push(delivery.item.position.offset);
+    }
+    let expected: Vec<i64> = (0..40).filter(|n| n % 2 == 1 || *n < 4).collect();
+    assert_eq!(offsets, expected, "all of the partition that was kept, and of the other one what was begun");
+    assert_eq!((stats.computing.load(Relaxed), memory.in_use()), (0, 0));
 }
 
 proptest! {

@@ -204,14 +204,14 @@ impl Coordinator {
         lane.open += count;
         lane.next = offset + 1;
         self.shown.messages += 1;
-        let epoch = lane.epoch;
+        let (epoch, over) = (lane.epoch, lane.over.clone());
         let priority = self.feeds[source].priority;
         self.ledger.account(&partition).received += count;
         self.stats.received.fetch_add(count, Relaxed);
         self.received += count;
         self.quiet_since = None;
         for entry in entries {
-            let token = AckToken::new(entry.item.position.clone(), epoch, self.channels.lost.0.clone());
+            let token = AckToken::new(entry.item.position.clone(), epoch, over.clone(), self.channels.lost.0.clone());
             let envelope = Envelope { item: entry.item.clone(), token, priority, memory: Reservation::none(), value: () };
             match (entry.outcome, &entry.item.parsed) {
                 (None, ParsedItem::Image(reference)) => {

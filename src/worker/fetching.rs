@@ -64,7 +64,12 @@ async fn one(fetcher: Arc<Fetcher>, job: Envelope<ImageRef>, outlets: Outlets) {
     let begun = Instant::now();
     let (reference, envelope) = job.split();
     let message = &envelope.item.message;
-    let result = fetcher.get(&reference, message.trusted, envelope.priority, &message.partition).await;
+    let result = tokio::select! {
+        biased;
+        // The coordinator expects that the envelope is dropped.
+        () = envelope.token.over() => return,
+        result = fetcher.get(&reference, message.trusted, envelope.priority, &message.partition) => result,
+    };
     let time = begun.elapsed();
     outlets.stats.fetch.add(time);
     if let Some(trace) = &envelope.item.trace {

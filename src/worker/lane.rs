@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use tokio_util::sync::CancellationToken;
+
 use super::ledger::Fate;
 use crate::flow::{CommitPoint, Delivery, Partition, Priority};
 use crate::source::{OffsetTracker, Progress};
@@ -63,6 +65,8 @@ pub struct Lane {
     pub pace: Pace,
     /// It is being taken away: what is not finished goes to another worker.
     pub revoking: bool,
+    /// Tells the stages that work on what is not finished is in vain.
+    pub over: CancellationToken,
 }
 
 impl Lane {
@@ -85,6 +89,7 @@ impl Lane {
             position: next_offset,
             pace: Pace::default(),
             revoking: false,
+            over: CancellationToken::new(),
         }
     }
 

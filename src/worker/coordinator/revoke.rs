@@ -24,6 +24,7 @@ impl Coordinator {
             if let Some(lane) = self.lanes.get_mut(partition) {
                 points.extend(lane.hand_over(partition, self.settings.transactional, usize::MAX, &mut batch));
                 lane.revoking = true;
+                lane.over.cancel();
                 lanes.push((partition.clone(), lane.epoch));
             }
         }
@@ -55,6 +56,7 @@ impl Coordinator {
 
     pub(super) fn let_go(&mut self, partition: &Partition) {
         if let Some(lane) = self.lanes.remove(partition) {
+            lane.over.cancel();
             self.ledger.account(partition).handed_back += lane.open;
         }
     }
