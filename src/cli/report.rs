@@ -1,14 +1,14 @@
 //! `lakelens report`: a page to look at, of any records.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{Common, print};
 use crate::report::{self, Images, Options, Written};
-use crate::{Error, Result, records};
+use crate::{Error, Result, config, records};
 
 /// Make a page to look at of records: report.html, one file that works offline.
 ///
@@ -18,6 +18,7 @@ use crate::{Error, Result, records};
 #[command(after_help = "Examples:
   lakelens report labels.jsonl
   lakelens report out/ --out report.html --images            # thumbnails from the files that were labelled
+  lakelens report labels.parquet --images=s3://lake/2026/    # from the bucket, with the credentials of the environment
   lakelens report labels.parquet --images=/mnt/lake          # thumbnails of s3://BUCKET/KEY from /mnt/lake/KEY
   lakelens report labels.jsonl --json | jq .rejections")]
 pub struct Args {
@@ -27,9 +28,13 @@ pub struct Args {
     /// The file to write. A report that is there is replaced, any other file is not.
     #[arg(long, default_value = "report.html")]
     out: PathBuf,
-    /// Show thumbnails, of the files that the records name, or of those in DIR. Only files with the SHA-256 of the record are shown; without it, none.
-    #[arg(long, value_name = "DIR", num_args = 0..=1)]
-    images: Option<Option<PathBuf>>,
+    /// Show thumbnails, of the files that the records name, or of those in PLACE: a folder, s3://BUCKET/PREFIX or https://HOST. Only files with the
+    /// SHA-256 of the record are shown; without it, none.
+    #[arg(long, value_name = "PLACE", num_args = 0..=1)]
+    images: Option<Option<String>>,
+    /// S3 endpoint, where it is not AWS, for --images=s3://...
+    #[arg(long, env = "S3_ENDPOINT")]
+    s3_endpoint: Option<String>,
     /// Pictures to show one by one, a fifth of them those that the model is least sure of.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=5000))]
     sample: u16,
@@ -42,13 +47,11 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
     let images = match args.images {
         None => Images::None,
         Some(None) => Images::Uri,
-        Some(Some(folder)) if folder.is_dir() => Images::Folder(folder),
-        Some(Some(other)) => {
-            return Err(Error::config(format_args!(
-                "--images {}: not a folder; for the files that the records name, write --images last",
-                other.display()
-            )));
-        }
+        Some(Some(place)) if Path::new(&place).is_dir() => Images::Folder(place.into()),
+        Some(Some(place)) => Images::Store {
+            allow: report::place(&place)?,
+            s3: config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint, ..config::S3::default() },
+        },
     };
     if args.out.as_os_str() == "-" {
         return Err(Error::config("--out -: a report is a file; give its name"));

@@ -1,7 +1,7 @@
 //! The report on records: one page of HTML that works by itself, made in one pass over any number of records.
 //!
-//! [`gather`] counts and chooses a sample, [`space`] makes a map and small vectors of the sample's embeddings, [`thumbnails`] small pictures, and
-//! [`page`] puts it all into a file.
+//! [`gather`] counts and chooses a sample, [`space`] makes a map and small vectors of the sample's embeddings, [`thumbnails`] small pictures (of
+//! files, or of what [`store`] fetches), and [`page`] puts it all into a file.
 
 pub mod gather;
 pub mod overview;
@@ -9,6 +9,7 @@ mod page;
 mod pca;
 mod sample;
 mod space;
+mod store;
 mod tally;
 mod thumbnails;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::{Context, Error, Result};
 use overview::Overview;
 use page::{Data, Shown};
 use sample::Item;
+pub use store::place;
 pub use thumbnails::Images;
 
 /// Largest report in bytes. Thumbnails are left out before it is exceeded, then records of the sample.

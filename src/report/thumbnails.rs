@@ -12,6 +12,7 @@ use image::codecs::jpeg::JpegEncoder;
 use tokio_util::sync::CancellationToken;
 
 use super::sample::Item;
+use super::store::Store;
 use crate::config;
 use crate::fetch::open_file;
 use crate::flow::{Location, Record, SourceRef};
@@ -39,6 +40,13 @@ pub enum Images {
     Uri,
     /// In this folder, by the name that they had in the listing, the bucket or the folder; never outside of it.
     Folder(PathBuf),
+    /// In the bucket or on the host that `allow` names, where a record's URI says.
+    Store {
+        /// What may be fetched, as [`super::place`] reads it.
+        allow: config::Allow,
+        /// The store, if it is a bucket.
+        s3: config::S3,
+    },
 }
 
 /// A thumbnail, or why there is none.
@@ -47,10 +55,13 @@ pub type Thumbnail = std::result::Result<String, &'static str>;
 /// Said of what is left out.
 pub const NO_ROOM: &str = "left out to keep the report below 25 MB";
 
+/// Said where the digest is not the record's.
+pub const ANOTHER: &str = "the file is another one than was labelled";
+
 /// The thumbnails of `items`: JPEG in base64, at most `room` bytes together.
 ///
 /// # Errors
-/// That no helper process can be started; that `stop` was cancelled.
+/// That no helper process can be started; that `stop` was cancelled; those of [`Store::new`].
 pub fn thumbnails(items: &[Item], images: &Images, mut room: usize, stop: &CancellationToken) -> Result<Vec<Thumbnail>> {
     if let Images::None = images {
         return Ok(vec![Err("made without --images"); items.len()]);
@@ -59,13 +70,20 @@ pub fn thumbnails(items: &[Item], images: &Images, mut room: usize, stop: &Cance
     let mut order: Vec<usize> = (0..items.len()).collect();
     order.sort_by_key(|n| items[*n].priority);
     let (fetch, decode) = (config::Fetch::default(), config::Decode::default());
+    let store = match images {
+        Images::Store { allow, s3 } => Some(Store::new(allow.clone(), s3.clone(), stop)?),
+        _ => None,
+    };
     let shape = config::Preprocess { resize: SIDE, crop: LONG_SIDE, ..config::Preprocess::default() };
     let limits = Limits::new(&fetch, &decode, &shape);
     let made = in_parts(order.len(), |part| {
         let mut decoder = Decoder::new(Helper { program: sandbox::own_program(), memory: HELPER }, &limits);
         let one = |n: usize| match stop.is_cancelled() {
             true => Err(Error::failed("stopped by a signal; nothing was written")),
-            false => one(&items[order[n]].record, images, fetch.max_bytes.0, &mut decoder),
+            false => match &store {
+                Some(store) => fetched(&items[order[n]].record, store, &mut decoder),
+                None => one(&items[order[n]].record, images, fetch.max_bytes.0, &mut decoder),
+            },
         };
         part.map(one).collect::<Result<Vec<_>>>()
     })?;
@@ -80,16 +98,24 @@ pub fn thumbnails(items: &[Item], images: &Images, mut room: usize, stop: &Cance
     Ok(thumbnails)
 }
 
+fn fetched(record: &Record, store: &Store, decoder: &mut Decoder) -> Result<Thumbnail> {
+    match store.read(record) {
+        Ok(bytes) if of_bytes(&bytes) == record.sha256 => small(&bytes, decoder),
+        Ok(_) => Ok(Err(ANOTHER)),
+        Err(why) => Ok(Err(why)),
+    }
+}
+
 fn one(record: &Record, images: &Images, max_bytes: u64, decoder: &mut Decoder) -> Result<Thumbnail> {
     let mut seen = None;
     for (path, root) in candidates(record, images) {
         match read(&path, root.as_deref(), max_bytes) {
             Ok(bytes) if of_bytes(&bytes) == record.sha256 => return small(&bytes, decoder),
-            Ok(_) => seen = Some("the file is another one than was labelled"),
+            Ok(_) => seen = Some(ANOTHER),
             Err(why) => seen = seen.or(Some(why)),
         }
     }
-    Ok(Err(seen.unwrap_or("not a file of this machine; --images DIR takes pictures from a folder")))
+    Ok(Err(seen.unwrap_or("not a file of this machine; --images=PLACE takes pictures from a folder, a bucket or a host")))
 }
 
 fn small(bytes: &[u8], decoder: &mut Decoder) -> Result<Thumbnail> {
@@ -109,7 +135,7 @@ fn small(bytes: &[u8], decoder: &mut Decoder) -> Result<Thumbnail> {
 fn candidates(record: &Record, images: &Images) -> Vec<(PathBuf, Option<PathBuf>)> {
     let location = reference::location(&record.uri).ok();
     let folder = match images {
-        Images::None => return Vec::new(),
+        Images::None | Images::Store { .. } => return Vec::new(),
         Images::Uri => {
             return match location {
                 Some(Location::File(path)) => vec![(path, None)],
