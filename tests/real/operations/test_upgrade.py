@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 
 import confluent_kafka
 
-from conftest import BROKERS, records
-from fleet import Worker, prepare, until
+from conftest import BROKERS, ROOT, records
+from fleet import PARTITIONS, Worker, prepare, until
 
 WORKERS = 4
 INPUTS = 8
@@ -69,7 +69,8 @@ def test_a_rolling_restart_of_four_workers_loses_nothing_and_no_partition_stands
     time.sleep(2)
     over.set()
     loading.join()
-    until(lambda: sum(worker.endpoint.status()["lag"] or 0 for worker in workers) == 0, 60)
+    # What /status says of lag is some seconds old.
+    until(lambda: sum(kafka.committed(f"g-{topic}", topic, INPUTS)) == len(sent), 60)
     for worker in workers:
         worker.stop()
     reader.over.set()
@@ -82,3 +83,24 @@ def test_a_rolling_restart_of_four_workers_loses_nothing_and_no_partition_stands
     print(f"\n{len(sent)} references through a rolling restart of {WORKERS} workers in {ended - begun:.0f} s; the longest pause of each partition: " + ", ".join(f"{p:.1f} s" for p in pauses.values()))
     assert Counter(r["id"] for r in records(kafka.read(topics["labels"]))) == Counter(sent), "each once"
     assert len(pauses) == INPUTS and worst <= PAUSE
+
+
+def test_a_worker_that_joins_takes_its_share_and_no_picture_is_labelled_by_both(kafka, s3, bucket, lakelens):
+    """The first worker has all references long before the second one is there."""
+    sent = 400
+    topic, topics, config, uris = prepare(kafka, s3, bucket, ROOT / "surfaces/model")
+    config = json.loads(config)
+    config["model"]["threads"] = 1
+    config = json.dumps(config)
+    kafka.produce(topic, [uris[n % len(uris)] for n in range(sent)])
+    workers = [Worker(lakelens, config)]
+    until(lambda: workers[0].endpoint.status()["ledger"]["received"] == sent)
+    workers.append(Worker(lakelens, config))
+    until(lambda: sum(kafka.committed(f"g-{topic}", topic, PARTITIONS)) == sent, 120, every=1)
+    labelled = [int(worker.endpoint.metrics()["lakelens_batch_images_sum"]) for worker in workers]
+    for worker in workers:
+        worker.stop()
+    print(f"\n{sent} references; the two workers labelled {labelled[0]} and {labelled[1]}")
+    assert len(kafka.read(topics["labels"])) == sent
+    # What the first one had begun, and what it had finished behind something unfinished.
+    assert sent <= sum(labelled) <= sent + 60 and min(labelled) >= sent / 4
