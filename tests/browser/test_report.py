@@ -9,6 +9,7 @@ import numpy
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import HOSTILE
+from playwright.sync_api import expect
 
 
 def tiles(page):
@@ -165,7 +166,8 @@ def test_the_map_is_walked_by_keyboard_and_clicked(demo, visit):
     page.locator("#legend button").first.click()
     assert page.locator("#hits").inner_text().split()[0] in ("7", "8")
     page.get_by_text("The map as a table").click()
-    assert page.locator("#map-rows tr").count() == int(page.locator("#hits").inner_text().split()[0])
+    # The rows are made once the browser says that the table was opened, which is some time after the click.
+    expect(page.locator("#map-rows tr")).to_have_count(int(page.locator("#hits").inner_text().split()[0]))
     page.locator("#map-rows button").first.click()
     assert page.get_by_role("dialog").is_visible()
 
