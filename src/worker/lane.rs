@@ -9,21 +9,23 @@ use crate::flow::{CommitPoint, Delivery, Partition, Priority};
 use crate::source::{OffsetTracker, Progress};
 use crate::telemetry::Pace;
 
-/// Most items of backfill in one write where there is live input, which waits for the write that is under way. What a late item has held up would
-/// otherwise go at once, thousands of them.
+/// Most items of one write, of all partitions together. What a late item has held up would otherwise go at once, thousands of them, and a revocation or
+/// a stop waits for the write that is under way.
+const WRITE: usize = 512;
+/// The same of backfill where there is live input, which waits, too.
 const BACKFILL_WRITE: usize = 256;
 
-/// What goes to the sinks next: all that is ready of live partitions, then of backfill, of which each partition has its share where there are both.
+/// What goes to the sinks next, of which each partition has its share: live partitions, then backfill.
 pub fn next_write(
     lanes: &mut HashMap<Partition, Lane>,
     priority: impl Fn(usize) -> Priority,
     transactional: bool,
 ) -> (Vec<Delivery>, Vec<CommitPoint>) {
     let (mut batch, mut points) = (Vec::new(), Vec::new());
-    let backfills = lanes.values().filter(|lane| priority(lane.source) == Priority::Backfill).count();
     for turn in Priority::ORDER {
-        let bounded = turn == Priority::Backfill && backfills < lanes.len();
-        let limit = if bounded { (BACKFILL_WRITE / backfills.max(1)).max(1) } else { usize::MAX };
+        let sharing = lanes.values().filter(|lane| priority(lane.source) == turn).count();
+        let beside_live = turn == Priority::Backfill && sharing < lanes.len();
+        let limit = (if beside_live { BACKFILL_WRITE } else { WRITE } / sharing.max(1)).max(1);
         for (partition, lane) in lanes.iter_mut().filter(|(_, lane)| !lane.revoking && priority(lane.source) == turn) {
             points.extend(lane.hand_over(partition, transactional, limit, &mut batch));
         }
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_takes_what_is_live_first_and_a_bounded_part_of_each_backfill() {
+    fn a_write_is_bounded_and_takes_what_is_live_first_and_a_part_of_each_backfill() {
         let mut lanes = HashMap::new();
         // Source 0 is live.
         for (topic, source, ready) in [("old", 1, 5000), ("older", 1, 5000), ("new", 0, 700)] {
@@ -228,7 +230,7 @@ mod tests {
         for round in 0..40 {
             let (batch, points) = next_write(&mut lanes, of, true);
             let topics: Vec<&str> = batch.iter().map(|d| &*d.item.position.partition.topic).collect();
-            assert_eq!(topics.iter().take_while(|t| **t == "new").count(), if round == 0 { 700 } else { 0 });
+            assert_eq!(topics.iter().take_while(|t| **t == "new").count(), [512, 188].get(round).copied().unwrap_or(0));
             assert_eq!(topics.iter().filter(|t| **t == "old").count(), if round < 39 { 128 } else { 5000 - 39 * 128 });
             for delivery in batch {
                 let position = &delivery.item.position;
@@ -241,14 +243,16 @@ mod tests {
         for (topic, count) in [("old", 5000), ("older", 5000), ("new", 700)] {
             assert_eq!(taken[topic], (0..count).collect::<Vec<i64>>(), "{topic}: each once, in order");
         }
-        // Alone, backfill goes as it comes.
+        // Alone, backfill has all of a write, which is bounded nevertheless: once a stop and a revocation waited for the files of thousands of rows.
         let mut alone = Lane::new(1, 1, 1, 0);
         for offset in 0..5000 {
             alone.tracker.received(offset, 1);
             alone.tracker.finish(offset, 0, any_delivery(offset, 0, true)).unwrap();
         }
         let mut lanes = HashMap::from([(Partition::new("refs", 0), alone)]);
-        assert_eq!(next_write(&mut lanes, of, true).0.len(), 5000);
+        let writes: Vec<usize> =
+            std::iter::repeat_with(|| next_write(&mut lanes, of, true).0.len()).take_while(|count| *count > 0).collect();
+        assert_eq!((writes.len(), writes.iter().sum(), writes[0]), (10, 5000, 512));
     }
 
     proptest! {
