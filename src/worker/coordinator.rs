@@ -352,6 +352,8 @@ impl Coordinator {
         self.stop_heard = Some(Instant::now());
         self.input_left = self.ended < self.feeds.len();
         self.phase = Phase::Draining(Instant::now());
+        // First, or a worker that waited for a store would be ready for an instant, since nothing waits any more.
+        self.show();
         self.channels.cancel_fetches.cancel();
         for (partition, lane) in &self.lanes {
             self.feeds[lane.source].control.pause(partition);

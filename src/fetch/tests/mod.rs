@@ -7,7 +7,7 @@ mod over_s3;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::errand::{FIRST_PAUSE, LONGEST_PAUSE, pause};
+use super::errand::pause;
 use super::http::{HttpFetch, Lookup, system_lookup};
 use super::*;
 use crate::config::{ByteSize, Span};

@@ -57,7 +57,7 @@ class Stage:
         self.kafka, self.lakelens, self.prometheus, self.bucket, self.s3 = kafka, lakelens, prometheus, bucket, s3
         self.topic, self.topics, config, self.uris = prepare(kafka, s3, bucket, tiny, good=20)
         self.config = config.replace('"group":', '"properties": {"session.timeout.ms": "6000"}, "group":')
-        self.sites, self.streaming = [], threading.Event()
+        self.sites, self.streaming, self.closed, self.threads = [], threading.Event(), threading.Event(), []
         self.begin()
 
     def begin(self):
@@ -96,8 +96,16 @@ class Stage:
         self.begin()
         return site
 
+    def background(self, work):
+        """Does `work` beside the test, until `closed`."""
+        self.threads.append(threading.Thread(target=work, daemon=True))
+        self.threads[-1].start()
+
     def close(self):
         self.streaming.set()
+        self.closed.set()
+        for thread in self.threads:
+            thread.join()
         for site in self.sites:
             site.close()
 
@@ -160,15 +168,33 @@ def rejections(stage):
 
 
 def transactions_aborting(stage):
-    """A broker that stands still for longer than a transaction may last, and little work afterwards."""
+    """Machines that stand still amid a transaction, for longer than a member of the group may be silent and not as long as a transaction may take."""
+
+    def slowly(_):
+        time.sleep(1)
+        return 404
+
+    site = stage.site(slowly)
     yield
+    stage.stream(lambda n: f"http://127.0.0.1:{site.port}/{n}.jpg", 4)
     broker = int((pathlib.Path(os.environ["STACK_DIR"]) / "kafka.pid").read_text())
-    os.kill(broker, signal.SIGSTOP)
-    try:
-        time.sleep(13)
-    finally:
-        os.kill(broker, signal.SIGCONT)
-    stage.stream(lambda n: stage.uris[n % len(stage.uris)], 0.5)
+
+    def signals(processes, which):
+        for process in processes:
+            os.kill(process, which)
+
+    def stand_still():
+        workers = [worker.process.pid for worker in stage.workers]
+        while not stage.closed.wait(4):
+            # What is being fetched now is begun to be delivered, and cannot be before the group has forgotten the workers.
+            signals([broker], signal.SIGSTOP)
+            time.sleep(1.5)
+            signals(workers, signal.SIGSTOP)
+            signals([broker], signal.SIGCONT)
+            time.sleep(7)
+            signals(workers, signal.SIGCONT)
+
+    stage.background(stand_still)
 
 
 def fetch_errors(stage):
