@@ -18,7 +18,7 @@ use crate::pipeline::assemble;
 use crate::plan::calibrate::{Calibration, Setup, calibrate};
 use crate::plan::{Bottleneck, Fleet, Goal, Plan, Worker, plan};
 use crate::telemetry::escape;
-use crate::{Context, Result, store};
+use crate::{Context, Error, Result, store};
 
 /// Pictures that are drawn where no sample is given.
 const DRAWN: u32 = 24;
@@ -84,6 +84,9 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         (None, Some(moment)) => Some(moment.left(chrono::Utc::now())),
         (None, None) => None,
     };
+    if within.is_some_and(|left| left.is_zero()) {
+        return Err(Error::config("the deadline is over; give one that is to come, such as --deadline 48h"));
+    }
     let goal = Goal {
         images: args.images.0,
         arriving_per_s: args.rate.0,

@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long = "reason", value_parser = reason_names())]
     reasons: Vec<String>,
     /// At most so many letters; a later run goes on from there.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
     /// Count only: nothing is sent and no position changes.
     #[arg(long)]

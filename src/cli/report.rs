@@ -78,9 +78,13 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
 
 /// One line on what was written.
 pub(super) fn said(options: &Options, written: &Written) -> String {
-    let Written { overview, shown, thumbnails, bytes } = written;
+    let Written { overview, shown, thumbnails, missing, bytes } = written;
+    let why = match (&options.images, missing) {
+        (Images::None, _) | (_, None) => String::new(),
+        (_, Some((count, why))) => format!(" ({count} without: {why})"),
+    };
     format!(
-        "{}: {} records, {} rejections; {shown} pictures to look at, {thumbnails} with a thumbnail; {:.1} MB",
+        "{}: {} records, {} rejections; {shown} pictures to look at, {thumbnails} with a thumbnail{why}; {:.1} MB",
         options.out.display(),
         overview.records,
         overview.rejections,

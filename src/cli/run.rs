@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "10s")]
     until_idle: Option<Span>,
     /// End after this many items.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     max_items: Option<u64>,
     /// Label, but write records to stdout instead of the sinks and commit nothing; 20 items unless --max-items says otherwise.
     #[arg(long)]

@@ -183,6 +183,12 @@ async fn source(setup: &Setup) -> Result<Source> {
 async fn fetching(setup: &Setup) -> Result<f64> {
     let memory = MemoryBudget::new(usize::try_from(setup.memory).unwrap_or(usize::MAX), false);
     let fetcher = Arc::new(Fetcher::new(setup.fetch.clone(), setup.s3.clone(), memory.bodies, false)?);
+    let mut once = listing::start_inputs(&setup.sample, None, setup.client.clone(), ListingOptions::default()).await?;
+    let any = reference(&mut once).await?.is_some();
+    once.control.stop(Duration::from_secs(1)).await;
+    if !any {
+        return Err(Error::config(format_args!("{}: there is no picture to measure with", setup.sample.join(" "))));
+    }
     let mut source = source(setup).await?;
     let (mut tasks, mut begun, mut count) = (JoinSet::new(), None, [0_u64; 2]);
     let started = Instant::now();

@@ -15,6 +15,7 @@ mod thumbnails;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,8 @@ pub struct Written {
     pub shown: usize,
     /// Of those with a thumbnail.
     pub thumbnails: usize,
+    /// Why most of the others have none, and how many they are.
+    pub missing: Option<(usize, &'static str)>,
     /// Size of the file.
     pub bytes: usize,
 }
@@ -104,8 +107,11 @@ pub fn write(
     let mut file = temporary_in(&folder).context(cannot())?;
     file.write_all(text.as_bytes()).context(cannot())?;
     file.persist(&options.out).map_err(|e| e.error).context(cannot())?;
+    let mut reasons: BTreeMap<&'static str, usize> = BTreeMap::new();
+    thumbnails.iter().filter_map(|thumbnail| thumbnail.as_ref().err()).for_each(|why| *reasons.entry(why).or_default() += 1);
+    let missing = reasons.into_iter().map(|(why, count)| (count, why)).max();
     let thumbnails = thumbnails.iter().filter(|thumbnail| thumbnail.is_ok()).count();
-    Ok(Written { overview, shown: items.len(), thumbnails, bytes: text.len() })
+    Ok(Written { overview, shown: items.len(), thumbnails, missing, bytes: text.len() })
 }
 
 /// The folder to write into, if nothing is lost by it: a report can be made again, another file perhaps not.

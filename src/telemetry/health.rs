@@ -112,7 +112,10 @@ pub fn unready(stats: &Stats) -> Vec<Reason> {
 pub fn status(stats: &Stats, about: &About) -> Value {
     let seen = stats.board.borrow().clone();
     let time_left = about.deadline.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
-    let (rate, outlook) = (seen.rate, outlook(seen.left, seen.rate, seen.of_partitions.map(|all| (seen.assigned, all)), time_left));
+    let waiting = waited_for(stats);
+    // What waits for a store or a broker moves at no pace that one could reckon with.
+    let pace = seen.pace.filter(|_| waiting.is_empty());
+    let outlook = outlook(seen.left, pace, seen.of_partitions.map(|all| (seen.assigned, all)), time_left);
     let facts = stats.facts.get();
     json!({
         "name": about.name,
@@ -127,14 +130,14 @@ pub fn status(stats: &Stats, about: &About) -> Value {
         "ledger": ledger(&seen),
         "assignment": { "assigned": seen.assigned, "of": seen.of_partitions, "partitions": partitions(&seen) },
         "lag": lag(&seen),
-        "rate_per_second": rate,
+        "rate_per_second": seen.rate,
         "eta_seconds": outlook.eta.map(|eta| eta.as_secs()),
         "deadline_seconds": time_left.map(|left| left.as_secs()),
         "workers_recommended": outlook.workers,
         "short_of_partitions": outlook.workers.map(|_| outlook.short_of_partitions),
         "last_progress": seen.moved.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_secs_f64()),
         "now": SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64()),
-        "waiting": waited_for(stats),
+        "waiting": waiting,
         "compute": {
             "threads": facts.map(|facts| facts.threads),
             "busy_seconds": stats.busy().as_secs_f64(),
@@ -157,7 +160,7 @@ fn ledger(seen: &Snapshot) -> Value {
 }
 
 /// Of all partitions that are its own; `null` while the end of one is not known.
-fn lag(seen: &Snapshot) -> Option<u64> {
+pub(super) fn lag(seen: &Snapshot) -> Option<u64> {
     let known = seen.partitions.iter().map(|status| status.lag).sum();
     if seen.seen.is_some() && seen.assigned <= seen.partitions.len() { known } else { None }
 }

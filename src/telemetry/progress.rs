@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
 use super::Stats;
+use super::health::lag;
 
 /// Shows progress until dropped.
 pub struct Progress {
@@ -40,10 +41,7 @@ impl Progress {
                     rate = (finished - last) as f64 / since.elapsed().as_secs_f64();
                     (last, since) = (finished, Instant::now());
                 }
-                let lag = match stats.lag.load(Relaxed) {
-                    n if n < 0 => String::new(),
-                    n => format!(", lag {n}"),
-                };
+                let lag = lag(&stats.board.borrow()).map_or_else(String::new, |lag| format!(", lag {lag}"));
                 let text = format!("{rate:.1} images/s, {finished} done, {} rejected{lag}", stats.rejected.load(Relaxed));
                 if terminal {
                     shown.set_message(text);

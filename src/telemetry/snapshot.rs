@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub left: Option<f64>,
     /// Items a second that ended in the last minutes; `None` while too little is known.
     pub rate: Option<f64>,
+    /// Items a second while there is work.
+    pub pace: Option<f64>,
     /// When something last moved.
     pub moved: Option<SystemTime>,
 }

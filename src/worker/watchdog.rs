@@ -30,7 +30,7 @@ impl Watchdog {
                 stats.still_ms.store(u64::try_from(still.as_millis()).unwrap_or(u64::MAX), Relaxed);
                 if still >= limit {
                     tracing::error!(
-                        "nothing has moved for {limit:?} with {} items in the worker and {} messages behind it; the worker ends, and what it has not \
+                        "nothing has moved for {limit:?} with {} items in the worker and {} messages that it has not read; the worker ends, and what it has not \
                          committed is read again. What it waited for is in the log above; `watchdog` in the pipeline file is the time",
                         stats.open.load(Relaxed),
                         stats.lag.load(Relaxed).max(0)

@@ -37,7 +37,12 @@ fn a_plan_of_a_pipeline_and_its_pictures_fits_what_was_asked() {
     }
     let refused = run(folder.path(), &["plan", "--images", "many"], 2);
     assert!(stderr(&refused).contains("not a number of images; write it like 200e6"), "{}", stderr(&refused));
+    let late = run(folder.path(), &["plan", "--model", "model", "--images", "5", "--deadline", "2020-01-01T00:00:00Z"], 2);
+    assert!(stderr(&late).contains("the deadline is over"), "{}", stderr(&late));
     std::fs::create_dir(folder.path().join("none")).unwrap();
+    // It was once looked for two thousand times.
+    let empty = run(folder.path(), &["plan", "--model", "model", "--sample", "none", "--images", "5"], 2);
+    assert!(stderr(&empty).contains("none: there is no picture to measure with"), "{}", stderr(&empty));
     std::fs::write(folder.path().join("none/a.jpg"), "no picture").unwrap();
     let nothing = run(folder.path(), &["plan", "--model", "model", "--sample", "none", "--images", "5"], 1);
     assert!(stderr(&nothing).contains("no picture of the sample was labelled"), "{}", stderr(&nothing));

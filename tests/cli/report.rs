@@ -37,7 +37,8 @@ fn a_report_is_made_of_jsonl_and_parquet_with_pictures_where_they_are_asked_for(
     std::fs::rename(at("photos"), at("elsewhere")).unwrap();
     std::fs::copy(at("elsewhere/001 é+.png"), at("elsewhere/005 é+.png")).unwrap();
     std::fs::remove_file(at("elsewhere/002 é+.bmp")).unwrap();
-    run(folder.path(), &["report", "out.jsonl", "--out", "moved.html", "--images", "elsewhere"], 0);
+    let said = run(folder.path(), &["report", "out.jsonl", "--out", "moved.html", "--images", "elsewhere"], 0).stdout;
+    assert!(String::from_utf8(said).unwrap().contains("18 with a thumbnail (1 without: the file is "));
     let found = data(&at("moved.html"));
     assert_eq!(thumbnails(&found), 18);
     assert_eq!(found["items"][5]["missing"], "the file is another one than was labelled");

@@ -15,7 +15,8 @@ pub(super) struct Shown {
     pub(super) messages: u64,
     /// The counters that say whether anything moved, and when they last did.
     moved: ([u64; 3], Option<SystemTime>),
-    /// How fast items end.
+    /// How fast items end, and how fast they do while there are any.
+    rate: Pace,
     pace: Pace,
 }
 
@@ -27,8 +28,10 @@ impl Coordinator {
         if self.shown.moved.1.is_none() || counters != self.shown.moved.0 {
             self.shown.moved = (counters, Some(SystemTime::now()));
         }
-        self.shown.pace.record(now, self.stats.finished.load(Relaxed) as f64);
-        self.lanes.values_mut().for_each(|lane| lane.pace.record(now, lane.committed as f64));
+        let finished = self.stats.finished.load(Relaxed) as f64;
+        self.shown.rate.record(now, finished, true);
+        self.shown.pace.record(now, finished, self.lanes.values().any(|lane| lane.open > 0));
+        self.lanes.values_mut().for_each(|lane| lane.pace.record(now, lane.committed as f64, lane.open > 0));
         let all: Option<usize> = self.feeds.iter().map(|feed| feed.control.of_partitions()).sum();
         let snapshot = Snapshot {
             state: self.state(),
@@ -39,7 +42,8 @@ impl Coordinator {
             partitions: self.partitions(),
             delivering: self.lanes.values().map(Lane::delivering).sum(),
             left: self.left(),
-            rate: self.shown.pace.per_second(),
+            rate: self.shown.rate.per_second(),
+            pace: self.shown.pace.per_second(),
             moved: self.shown.moved.1,
         };
         self.stats.board.send_replace(snapshot);
