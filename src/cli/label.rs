@@ -67,6 +67,9 @@ pub struct Args {
     /// End with code 4 if an image was rejected.
     #[arg(long)]
     fail_on_rejected: bool,
+    /// Time after which a picture that cannot be had is rejected as `unavailable`, where others of its bucket, or over its scheme, can be.
+    #[arg(long, default_value = "10m", value_name = "SPAN")]
+    give_up: config::Span,
     /// S3 endpoint, where it is not AWS; also from AWS_ENDPOINT_URL.
     #[arg(long, env = "S3_ENDPOINT")]
     s3_endpoint: Option<String>,
@@ -116,7 +119,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         sinks: vec![sink],
         transactions: None,
         model: Some(loaded),
-        fetch: config::Fetch::default(),
+        fetch: config::Fetch { give_up: args.give_up, ..config::Fetch::default() },
         decode,
         decoder: Some(crate::sandbox::own_program()),
         s3,
