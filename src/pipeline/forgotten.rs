@@ -110,7 +110,7 @@ fn made_by<'a>(
     topics: &BTreeSet<&'a str>,
 ) -> Result<Option<&'a str>, KafkaError> {
     let mut found = None;
-    tail::read(asking, output, &tail::begins(asking, output, TAIL)?, |message| {
+    tail::read(asking, output, &tail::tails(asking, output, TAIL)?, |message| {
         let source = source_topic(message, group);
         found = topics.iter().find(|topic| source.as_deref() == Some(**topic)).copied();
         found.is_none()

@@ -2,6 +2,9 @@
 
 import json
 import subprocess
+import threading
+
+import confluent_kafka
 
 import pictures
 from conftest import BINARY, BROKERS, headers, records
@@ -58,3 +61,25 @@ def test_a_changed_model_is_refused_by_topics_and_buckets_unless_allowed(kafka, 
     send()
     assert "Going on" in lakelens.run("run", parquet(tiny_nan, on_space_change="allow"), "--until-idle", "2s").stderr
     lakelens.run("run", parquet(tiny), "--until-idle", "2s", code=2)
+
+
+def test_a_worker_once_never_started_while_others_wrote_without_a_pause(kafka, s3, bucket, lakelens, tiny):
+    """It read the end of the topic until there was nothing more to read."""
+    topic, topics = kafka.topic("refs", 1), {"labels": kafka.topic("labels"), "embeddings": kafka.topic("embeddings"), "dead": kafka.topic("dead")}
+    over = threading.Event()
+
+    def write():
+        producer = confluent_kafka.Producer({"bootstrap.servers": BROKERS, "linger.ms": 0})
+        while not over.wait(0.002):
+            producer.produce(topics["labels"], b"{}", key=b"another writer's")
+            producer.poll(0)
+        producer.flush(10)
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        config = lakelens.write("p.yaml", pipeline(topic, bucket, tiny, s3.meta.endpoint_url, topics))
+        lakelens.run("run", config, "--until-idle", "1s", timeout=60)
+    finally:
+        over.set()
+        writing.join()

@@ -51,12 +51,12 @@ fn look(brokers: &str, properties: &BTreeMap<String, String>, group: &str, topic
     let asking: BaseConsumer<Asking> = config.create_with_context(Asking::default())?;
     let mut before = Vec::new();
     for depth in DEPTHS {
-        let begins = tail::begins(&asking, topic, depth)?;
-        if begins == before {
+        let tails = tail::tails(&asking, topic, depth)?;
+        if tails == before {
             break;
         }
         let mut newest: Option<(i64, Last)> = None;
-        tail::read(&asking, topic, &begins, |message| {
+        tail::read(&asking, topic, &tails, |message| {
             let at = message.timestamp().to_millis().unwrap_or_default();
             if let Some(origin) = origin(message)
                 && newest.as_ref().is_none_or(|(newest, _)| at >= *newest)
@@ -69,7 +69,7 @@ fn look(brokers: &str, properties: &BTreeMap<String, String>, group: &str, topic
         if let Some((_, last)) = newest {
             return Ok(Some(last));
         }
-        before = begins;
+        before = tails;
     }
     Ok(None)
 }
