@@ -203,25 +203,40 @@ impl Model for Held {
     }
 }
 
-#[test]
-fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_backfill() {
-    let (_folder, loaded) = network(crate::model::Arch::Tiny);
+/// A pool of one thread with micro-batches of four, whose model is [`Held`].
+struct HeldPool {
+    pool: Compute,
+    intake: Intake,
+    first: std::sync::mpsc::Receiver<()>,
+    go_on: std::sync::mpsc::Sender<()>,
+    ended: mpsc::UnboundedReceiver<Delivery>,
+    fatals: mpsc::UnboundedReceiver<Error>,
+    stats: Arc<Stats>,
+}
+
+fn held_pool(loaded: &Loaded, memory: Pool) -> HeldPool {
     let (begun, first) = std::sync::mpsc::channel();
     let (go_on, held) = std::sync::mpsc::channel();
     let model = Arc::new(Held { model: loaded.model.clone(), begun, go_on: Mutex::new(held) });
-    let (done, mut ended) = mpsc::unbounded_channel();
-    let (fatal, _fatals) = mpsc::unbounded_channel();
-    let preprocess = loaded.file.preprocess.clone();
+    let (done, ended) = mpsc::unbounded_channel();
+    let (fatal, fatals) = mpsc::unbounded_channel();
     let config = ComputeConfig {
         threads: 1,
         batch: config::Batch { max_items: 4, ..config::Batch::default() },
-        limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &preprocess),
-        memory: Pool::keeping(1 << 20, 256 << 10),
+        limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &loaded.file.preprocess),
+        memory,
         helper: None,
     };
     let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
-    let pool = Compute::start(config, model, form, done, fatal, Arc::default()).unwrap();
-    let intake = pool.intake();
+    let stats = Arc::new(Stats::default());
+    let pool = Compute::start(config, model, form, done, fatal, stats.clone()).unwrap();
+    HeldPool { intake: pool.intake(), pool, first, go_on, ended, fatals, stats }
+}
+
+#[test]
+fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_backfill() {
+    let (_folder, loaded) = network(crate::model::Arch::Tiny);
+    let HeldPool { pool, intake, first, go_on, mut ended, .. } = held_pool(&loaded, Pool::keeping(1 << 20, 256 << 10));
     for n in 0..40 {
         intake.push(of(Priority::Backfill, n, picture(n as u32)));
     }
@@ -245,23 +260,8 @@ fn a_live_image_waits_for_the_micro_batch_under_way_and_for_nothing_else_of_a_ba
 #[test]
 fn items_of_partitions_that_were_given_up_were_once_labelled_in_vain() {
     let (_folder, loaded) = network(crate::model::Arch::Tiny);
-    let (begun, first) = std::sync::mpsc::channel();
-    let (go_on, held) = std::sync::mpsc::channel();
-    let model = Arc::new(Held { model: loaded.model.clone(), begun, go_on: Mutex::new(held) });
-    let (done, mut ended) = mpsc::unbounded_channel();
-    let (fatal, mut fatals) = mpsc::unbounded_channel();
-    let stats = Arc::new(Stats::default());
     let memory = Pool::new(1 << 20);
-    let config = ComputeConfig {
-        threads: 1,
-        batch: config::Batch { max_items: 4, ..config::Batch::default() },
-        limits: preprocess::Limits::new(&config::Fetch::default(), &config::Decode::default(), &loaded.file.preprocess),
-        memory: memory.clone(),
-        helper: None,
-    };
-    let form = RecordForm::new(loaded.info(), &config::Output::default(), crate::head::Heads::default());
-    let pool = Compute::start(config, model, form, done, fatal, stats.clone()).unwrap();
-    let intake = pool.intake();
+    let HeldPool { pool, intake, first, go_on, mut ended, mut fatals, stats } = held_pool(&loaded, memory.clone());
     let (over, kept) = (CancellationToken::new(), CancellationToken::new());
     let lost = mpsc::unbounded_channel();
     for n in 0..40 {

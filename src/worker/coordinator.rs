@@ -197,7 +197,7 @@ impl Coordinator {
         }
         let partition = message.partition.clone();
         let offset = message.offset;
-        let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.revoking) else { return Ok(()) };
+        let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| !lane.is_revoking()) else { return Ok(()) };
         let entries = self.feeds[source].reading.expand(message, self.settings.tracing.as_ref());
         let count = entries.len() as u64;
         lane.tracker.received(offset, u32::try_from(count).unwrap_or(u32::MAX));
@@ -319,7 +319,7 @@ impl Coordinator {
 
     fn on_lost_token(&mut self, lost: &LostToken) -> Result<()> {
         let draining = matches!(self.phase, Phase::Draining(_) | Phase::Closing);
-        match self.lanes.get_mut(&lost.position.partition).filter(|lane| lane.epoch == lost.epoch && !lane.revoking) {
+        match self.lanes.get_mut(&lost.position.partition).filter(|lane| lane.epoch == lost.epoch && !lane.is_revoking()) {
             Some(lane) if draining => {
                 lane.dropped += 1;
                 Ok(())

@@ -26,7 +26,7 @@ pub fn next_write(
         let sharing = lanes.values().filter(|lane| priority(lane.source) == turn).count();
         let beside_live = turn == Priority::Backfill && sharing < lanes.len();
         let limit = (if beside_live { BACKFILL_WRITE } else { WRITE } / sharing.max(1)).max(1);
-        for (partition, lane) in lanes.iter_mut().filter(|(_, lane)| !lane.revoking && priority(lane.source) == turn) {
+        for (partition, lane) in lanes.iter_mut().filter(|(_, lane)| !lane.is_revoking() && priority(lane.source) == turn) {
             points.extend(lane.hand_over(partition, transactional, limit, &mut batch));
         }
     }
@@ -65,9 +65,7 @@ pub struct Lane {
     position: i64,
     /// How fast offsets are committed.
     pub pace: Pace,
-    /// It is being taken away: what is not finished goes to another worker.
-    pub revoking: bool,
-    /// Tells the stages that work on what is not finished is in vain.
+    /// Cancelled when it is taken away: what is not finished goes to another worker, and the stages need not go on with it.
     pub over: CancellationToken,
 }
 
@@ -90,9 +88,13 @@ impl Lane {
             end: None,
             position: next_offset,
             pace: Pace::default(),
-            revoking: false,
             over: CancellationToken::new(),
         }
+    }
+
+    /// Whether it is being taken away.
+    pub fn is_revoking(&self) -> bool {
+        self.over.is_cancelled()
     }
 
     /// Takes what is finished and in order, to be sent to the sinks; of `whole` messages only, if asked for, and no further message once there are

@@ -115,7 +115,7 @@ fn due(lanes: &HashMap<Partition, Lane>, source: usize, transactional: bool) -> 
     if transactional {
         return Vec::new();
     }
-    let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.revoking);
+    let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.is_revoking());
     own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
         .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))
         .collect()

@@ -23,7 +23,6 @@ impl Coordinator {
         for partition in &partitions {
             if let Some(lane) = self.lanes.get_mut(partition) {
                 points.extend(lane.hand_over(partition, self.settings.transactional, usize::MAX, &mut batch));
-                lane.revoking = true;
                 lane.over.cancel();
                 lanes.push((partition.clone(), lane.epoch));
             }
