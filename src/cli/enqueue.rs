@@ -48,7 +48,7 @@ pub struct Args {
 
 pub async fn run(args: Args, common: Common) -> Result<()> {
     let properties = properties(&args.properties)?;
-    let s3 = config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint, ..config::S3::default() };
+    let s3 = config::S3::at(args.s3_endpoint);
     let options = EnqueueOptions {
         inputs: args.input,
         brokers: args.brokers,

@@ -90,12 +90,8 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         encoding: Encoding::Array,
         ..config::Output::default()
     };
-    let s3 = config::S3 {
-        path_style: args.s3_path_style || args.s3_endpoint.is_some(),
-        endpoint: args.s3_endpoint,
-        anonymous: args.s3_anonymous,
-        ..config::S3::default()
-    };
+    let s3 = config::S3::at(args.s3_endpoint);
+    let s3 = config::S3 { path_style: args.s3_path_style || s3.path_style, anonymous: args.s3_anonymous, ..s3 };
     if args.memory.0 < 16 << 20 {
         return Err(Error::config("--memory must be at least 16MiB"));
     }

@@ -145,7 +145,7 @@ async fn setup(args: &Args, pipeline: Option<config::Pipeline>, folder: &std::pa
     };
     let s3 = match &pipeline {
         Some(p) => p.store.s3.clone(),
-        None => config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint.clone(), ..config::S3::default() },
+        None => config::S3::at(args.s3_endpoint.clone()),
     };
     let client = if sample.iter().any(|path| path.starts_with("s3://")) { Some(store::s3_client(&s3).await) } else { None };
     Ok(Setup {

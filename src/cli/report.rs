@@ -48,10 +48,7 @@ pub fn run(args: Args, common: &Common) -> Result<()> {
         None => Images::None,
         Some(None) => Images::Uri,
         Some(Some(place)) if Path::new(&place).is_dir() => Images::Folder(place.into()),
-        Some(Some(place)) => Images::Store {
-            allow: report::place(&place)?,
-            s3: config::S3 { path_style: args.s3_endpoint.is_some(), endpoint: args.s3_endpoint, ..config::S3::default() },
-        },
+        Some(Some(place)) => Images::Store { allow: report::place(&place)?, s3: config::S3::at(args.s3_endpoint) },
     };
     if args.out.as_os_str() == "-" {
         return Err(Error::config("--out -: a report is a file; give its name"));

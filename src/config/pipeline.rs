@@ -117,6 +117,13 @@ pub struct S3 {
     pub conditional_writes: Option<bool>,
 }
 
+impl S3 {
+    /// The store at `endpoint`, by path where there is one, as every server but AWS itself can be asked.
+    pub fn at(endpoint: Option<String>) -> Self {
+        Self { path_style: endpoint.is_some(), endpoint, ..Self::default() }
+    }
+}
+
 /// Fetching.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

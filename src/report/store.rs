@@ -12,6 +12,7 @@ use crate::config;
 use crate::fetch::{Fetcher, GetError};
 use crate::flow::{ImageRef, Partition, Pool, Priority, Reason, Record};
 use crate::reference;
+use crate::store::split_s3;
 use crate::{Error, Result};
 
 /// A picture that takes longer, with the attempts that fail, is left out, and so are all after it: a worker waits for the end of an outage, a report does not.
@@ -30,11 +31,7 @@ pub fn place(text: &str) -> Result<config::Allow> {
         ))
     };
     let mut allow = config::Allow::default();
-    if let Some(rest) = text.strip_prefix("s3://") {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if bucket.is_empty() || rest.contains('*') {
-            return Err(wrong());
-        }
+    if let Some((bucket, prefix)) = split_s3(text).filter(|_| !text.contains('*')) {
         let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
         allow.s3.push(format!("{bucket}/{prefix}{slash}*"));
     } else {
