@@ -11,6 +11,7 @@ mod poller;
 mod rebalance;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod waiting;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,8 @@ use arrow_array::{Array, ArrayRef, ListArray, MapArray, RecordBatch, StringArray
 use arrow_schema::{DataType, Field, TimeUnit};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::{BATCH_ROWS, labels_type, map_type};
+use super::BATCH_ROWS;
+use super::columns::{labels_type, map_type};
 use crate::flow::{Label, Record, SourceRef};
 use crate::format::rfc3339;
 

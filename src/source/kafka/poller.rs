@@ -18,9 +18,8 @@ use super::{Command, Consumer_, Shared, partitions_list};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::flow::{Message, Partition, Reservation};
-use crate::kafka::{SAY_EVERY, TopicState, lasting, lock, missing_topic, topic_state};
+use crate::kafka::{lasting, lock};
 use crate::source::Event;
-use crate::telemetry::{On, Wait};
 
 /// Longest time in one poll, and so until a command is seen.
 const POLL: Duration = Duration::from_millis(20);
@@ -28,8 +27,6 @@ const POLL: Duration = Duration::from_millis(20);
 const GRACE: Duration = Duration::from_millis(200);
 /// Longest wait for one answer of a broker.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
-/// How long a topic that was just created may stay unknown to a broker.
-const SPREAD: Duration = Duration::from_secs(5);
 
 pub(super) struct Poller {
     pub(super) consumer: Arc<Consumer_>,
@@ -121,7 +118,7 @@ impl Poller {
         }
     }
 
-    fn topics(&self) -> Vec<String> {
+    pub(super) fn topics(&self) -> Vec<String> {
         if self.config.topics.is_empty() { self.config.records.clone() } else { self.config.topics.clone() }
     }
 
@@ -309,7 +306,7 @@ impl Poller {
     }
 
     /// Deals with what a poll reported.
-    fn trouble(&mut self, error: KafkaError) -> Result<(), End> {
+    pub(super) fn trouble(&mut self, error: KafkaError) -> Result<(), End> {
         if let KafkaError::PartitionEOF(number) = error {
             for (partition, (_, ended)) in &mut self.running {
                 *ended |= partition.partition == number;
@@ -334,67 +331,6 @@ impl Poller {
                 None => Ok(()),
             },
         }
-    }
-
-    /// Waits until the brokers answer and have all topics.
-    fn wait_for_topics(&mut self, topics: &[String]) -> Result<(), End> {
-        let mut missing_since: Option<Instant> = None;
-        let mut said: Option<Instant> = None;
-        let mut waiting: Option<Wait> = None;
-        let mut partitions = topics.iter().all(|t| !t.starts_with('^')).then_some(0);
-        // A name that begins with ^ is a pattern, which may match nothing yet.
-        for topic in topics.iter().filter(|t| !t.starts_with('^')) {
-            loop {
-                self.obey()?;
-                match topic_state(&self.consumer, topic, Duration::from_secs(2)) {
-                    TopicState::Partitions(count) => {
-                        partitions = partitions.map(|all| all + count);
-                        break;
-                    }
-                    TopicState::Refused(what) => {
-                        return Err(End::Failed(Error::failed(format!("topic `{topic}` on {}: {what}", self.config.brokers))));
-                    }
-                    TopicState::Missing => {
-                        if missing_since.get_or_insert_with(Instant::now).elapsed() > SPREAD {
-                            return Err(End::Failed(Error::failed(missing_topic(topic, &self.config.brokers))));
-                        }
-                        std::thread::sleep(Duration::from_millis(250));
-                    }
-                    TopicState::Away(what) => {
-                        let consumer = self.consumer.clone();
-                        if let Some(Err(error)) = consumer.poll(Duration::from_millis(100)) {
-                            self.trouble(error)?;
-                        }
-                        // Before there was any answer a failing handshake is a wrong certificate, later it may be a broker that is starting.
-                        if let Some((Code::SSL, reason)) = self.consumer.context().logger.last_error() {
-                            return Err(End::Failed(Error::failed(format!("no TLS with Kafka at {}: {reason}", self.config.brokers))));
-                        }
-                        if said.is_none_or(|at| at.elapsed() > SAY_EVERY) {
-                            said = Some(Instant::now());
-                            waiting.get_or_insert_with(|| Wait::on(On::Broker, format!("Kafka at {}", self.config.brokers)));
-                            let because = self.consumer.context().logger.because();
-                            tracing::warn!("waiting for Kafka at {}: {what}{because}", self.config.brokers);
-                        }
-                    }
-                }
-            }
-        }
-        lock(&self.shared).of_partitions = partitions;
-        Ok(())
-    }
-
-    /// Some topic is unknown to a broker: stops if one that is subscribed to is gone.
-    fn look_for_topics(&mut self) -> Result<(), End> {
-        if self.looked_for_topics.is_some_and(|at| at.elapsed() < SPREAD) {
-            return Ok(());
-        }
-        self.looked_for_topics = Some(Instant::now());
-        for topic in self.topics().iter().filter(|t| !t.starts_with('^')) {
-            if topic_state(&self.consumer, topic, Duration::from_secs(2)) == TopicState::Missing {
-                return Err(End::Failed(Error::failed(missing_topic(topic, &self.config.brokers))));
-            }
-        }
-        Ok(())
     }
 }
 
