@@ -23,14 +23,14 @@ def upload(s3, bucket, objects):
         list(pool.map(lambda item: s3.put_object(Bucket=bucket, Key=item[0], Body=item[1]), objects))
 
 
-def pipeline(topic, bucket, model, endpoint, topics, **more):
+def pipeline(topic, bucket, network, endpoint, topics, **more):
     text = {
         "version": 1,
         "name": topic,
         "source": {"kafka": {"brokers": BROKERS, "topics": [topic], "group": f"g-{topic}"}},
         "store": {"s3": {"endpoint": endpoint, "region": "us-east-1", "path_style": True}},
         "fetch": {"allow": {"s3": [f"{bucket}/*"]}, "attempts": 2, "give_up": "1s", "max_bytes": "256KiB", "on_changed": "reject"},
-        "model": {"path": str(model)},
+        "model": {"path": str(network)},
         "sinks": [{"kafka": {"labels": topics["labels"], "embeddings": topics["embeddings"]}}],
         "dead_letters": {"kafka": topics["dead"]},
     }

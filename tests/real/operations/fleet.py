@@ -131,13 +131,18 @@ def make_topics(kafka, partitions=PARTITIONS):
     return {"labels": kafka.topic("labels", partitions), "embeddings": kafka.topic("embeddings", partitions), "dead": kafka.topic("dead", 2)}
 
 
-def prepare(kafka, s3, bucket, model, good=200, partitions=PARTITIONS, **more):
+def prepare(kafka, s3, bucket, network, good=200, partitions=PARTITIONS, **more):
     """A topic of references, the topics of the results, the text of a pipeline between them, and URIs of good pictures."""
     objects = list(pictures.good(good))
     upload(s3, bucket, objects)
     topic, topics = kafka.topic("refs", partitions), make_topics(kafka, partitions)
-    config = pipeline(topic, bucket, model, s3.meta.endpoint_url, topics, **more)
+    config = pipeline(topic, bucket, network, s3.meta.endpoint_url, topics, **more)
     return topic, topics, config, [f"s3://{bucket}/{key}" for key, _ in objects]
+
+
+def done(kafka, topic, partitions=PARTITIONS):
+    """References whose end is committed. What /status says of lag is some seconds old."""
+    return sum(max(0, offset) for offset in kafka.committed(f"g-{topic}", topic, partitions))
 
 
 def over_http(config, port):

@@ -179,20 +179,21 @@ def transactions_aborting(stage):
     stage.stream(lambda n: f"http://127.0.0.1:{site.port}/{n}.jpg", 4)
     broker = int((pathlib.Path(os.environ["STACK_DIR"]) / "kafka.pid").read_text())
 
-    def signals(processes, which):
-        for process in processes:
-            os.kill(process, which)
+    def signal_workers(which):
+        for worker in stage.workers:
+            worker.process.send_signal(which)
 
     def stand_still():
-        workers = [worker.process.pid for worker in stage.workers]
         while not stage.closed.wait(4):
             # What is being fetched now is begun to be delivered, and cannot be before the group has forgotten the workers.
-            signals([broker], signal.SIGSTOP)
-            time.sleep(1.5)
-            signals(workers, signal.SIGSTOP)
-            signals([broker], signal.SIGCONT)
+            os.kill(broker, signal.SIGSTOP)
+            try:
+                time.sleep(1.5)
+                signal_workers(signal.SIGSTOP)
+            finally:
+                os.kill(broker, signal.SIGCONT)
             time.sleep(7)
-            signals(workers, signal.SIGCONT)
+            signal_workers(signal.SIGCONT)
 
     stage.background(stand_still)
 

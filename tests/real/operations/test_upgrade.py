@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import confluent_kafka
 
 from conftest import BROKERS, ROOT, records
-from fleet import PARTITIONS, Worker, prepare, until
+from fleet import Worker, done, prepare, until
 
 WORKERS = 4
 INPUTS = 8
@@ -69,8 +69,7 @@ def test_a_rolling_restart_of_four_workers_loses_nothing_and_no_partition_stands
     time.sleep(2)
     over.set()
     loading.join()
-    # What /status says of lag is some seconds old.
-    until(lambda: sum(kafka.committed(f"g-{topic}", topic, INPUTS)) == len(sent), 60)
+    until(lambda: done(kafka, topic, INPUTS) == len(sent), 60)
     for worker in workers:
         worker.stop()
     reader.over.set()
@@ -88,15 +87,12 @@ def test_a_rolling_restart_of_four_workers_loses_nothing_and_no_partition_stands
 def test_a_worker_that_joins_takes_its_share_and_no_picture_is_labelled_by_both(kafka, s3, bucket, lakelens):
     """The first worker has all references long before the second one is there."""
     sent = 400
-    topic, topics, config, uris = prepare(kafka, s3, bucket, ROOT / "surfaces/model")
-    config = json.loads(config)
-    config["model"]["threads"] = 1
-    config = json.dumps(config)
+    topic, topics, config, uris = prepare(kafka, s3, bucket, ROOT / "surfaces/model", model={"threads": 1})
     kafka.produce(topic, [uris[n % len(uris)] for n in range(sent)])
     workers = [Worker(lakelens, config)]
     until(lambda: workers[0].endpoint.status()["ledger"]["received"] == sent)
     workers.append(Worker(lakelens, config))
-    until(lambda: sum(kafka.committed(f"g-{topic}", topic, PARTITIONS)) == sent, 120, every=1)
+    until(lambda: done(kafka, topic) == sent, 120, every=1)
     labelled = [int(worker.endpoint.metrics()["lakelens_batch_images_sum"]) for worker in workers]
     for worker in workers:
         worker.stop()
