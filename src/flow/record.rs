@@ -88,3 +88,18 @@ pub struct Record {
     /// When the model had run (RFC 3339, milliseconds, UTC).
     pub processed_at: String,
 }
+
+impl Record {
+    /// Asks of a record that others wrote what ours always have. JSON holds numbers that become an infinity as an f32, which would be written as null.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        match &self.embedding {
+            Some(values) if values.iter().any(|value| !value.is_finite()) => {
+                Err("a value of its embedding is not finite, or too large for an f32".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}

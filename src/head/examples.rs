@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Origin, Truth};
+use super::{Origin, Truth, check};
 use crate::records::Entry;
 use crate::{Error, Result};
 
@@ -29,8 +29,8 @@ impl Examples {
     /// Takes the records that `truth` knows, each picture once.
     ///
     /// # Errors
-    /// [`Error::Config`] if they come from several models, if a class has fewer than two, or if there are more than [`MAX_VALUES`] values; the reader's
-    /// errors.
+    /// [`Error::Config`] if they come from several models, if a value is not finite, if a class has fewer than two, or if there are more than
+    /// [`MAX_VALUES`] values; the reader's errors.
     pub fn gather(entries: impl Iterator<Item = Result<Entry>>, truth: &Truth) -> Result<Self> {
         let (mut origin, mut seen): (Option<Origin>, HashSet<u64>) = (None, HashSet::new());
         let (mut values, mut classes, mut without) = (Vec::new(), Vec::new(), 0u64);
@@ -41,6 +41,7 @@ impl Examples {
                 without += 1;
                 continue;
             };
+            check(&record)?;
             let known = origin.get_or_insert_with(|| from.clone());
             if let Some(difference) = known.differs(&from) {
                 return Err(Error::config(format_args!(

@@ -45,6 +45,11 @@ pub struct Origin {
     pub embedding_dim: usize,
 }
 
+/// Refuses an embedding that others wrote and that no sum can be made of.
+fn check(record: &Record) -> Result<()> {
+    record.check().map_err(|what| Error::config(format_args!("the record of {}: {what}", crate::telemetry::escape(&record.uri))))
+}
+
 impl Origin {
     /// Where a record's embedding came from; `None` if it has none.
     pub fn of(record: &Record) -> Option<Self> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Head, Origin};
+use super::{Head, Origin, check};
 use crate::flow::Record;
 use crate::records::Entry;
 use crate::{Error, Result};
@@ -21,7 +21,8 @@ pub struct Relabelled {
 /// Gives `write` the records with the labels of `heads` in `heads`, by name; what they had under other names stays.
 ///
 /// # Errors
-/// [`Error::Config`] for a record that has no embedding or one of another origin than a head's; the reader's errors, and those of `write`.
+/// [`Error::Config`] for a record that has no embedding, one that is not finite or one of another origin than a head's; the reader's errors, and those
+/// of `write`.
 pub fn relabel(
     entries: impl Iterator<Item = Result<Entry>>,
     heads: &BTreeMap<String, Head>,
@@ -46,6 +47,7 @@ fn label(record: &mut Record, heads: &BTreeMap<String, Head>, (k, min_score): (u
     let (Some(origin), Some(embedding)) = (Origin::of(record), &record.embedding) else {
         return Err(Error::config(format_args!("the record of {} has no embedding to label from", uri())));
     };
+    check(record)?;
     let mut labelled = BTreeMap::new();
     for (name, head) in heads {
         if let Some(difference) = head.origin.differs(&origin) {

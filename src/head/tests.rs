@@ -112,6 +112,22 @@ fn labels_find_their_records_by_uri_by_id_and_by_name() {
     assert!(error.contains("2 are needed"), "{error}");
 }
 
+/// They were once read as an infinity and written again as null, which no reader took.
+#[test]
+fn embeddings_that_no_f32_holds_are_refused() {
+    let records = [record("file:///a.jpg", vec![1.0]), record("file:///b.jpg", vec![f32::INFINITY])];
+    let both = truth("file,label\na.jpg,x\nb.jpg,y\n").unwrap();
+    let head =
+        Head { origin: origin(1), labels: vec!["x".into(), "y".into()], weights: vec![1.0, -1.0], bias: vec![0.0; 2], validation: None };
+    let heads = BTreeMap::from([("h".to_owned(), head)]);
+    for error in [
+        Examples::gather(entries(&records), &both).unwrap_err(),
+        relabel(entries(&records), &heads, (1, 0.0), &mut |_| Ok(())).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("file:///b.jpg: a value of its embedding is not finite"), "{error}");
+    }
+}
+
 #[test]
 fn a_labels_file_that_contradicts_itself_is_refused_with_its_line() {
     let error = |csv: &str| truth(csv).unwrap_err().to_string();

@@ -72,7 +72,7 @@ fn archive(message: Arc<Message>, tracing: Option<&Tracing>) -> Entry {
     };
     let (parsed, outcome) = match message.value.as_deref() {
         None => (ParsedItem::Skip(Skip::Null), Outcome::Skipped(Skip::Null)),
-        Some(value) => match format::json::parse_record(value) {
+        Some(value) => match format::json::parse_record(value).and_then(|record| record.check().map(|()| record)) {
             Err(detail) => bad(format!("not a record: {detail}")),
             Ok(record) => match reference::location(&record.uri) {
                 Err(detail) => bad(format!("not a record: uri: {detail}")),
@@ -84,4 +84,37 @@ fn archive(message: Arc<Message>, tracing: Option<&Tracing>) -> Entry {
         },
     };
     Entry { item: item(&message, 0, true, parsed, tracing), outcome: Some(outcome) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Partition, Reservation};
+
+    /// It was once read as an infinity and archived as null, which no reader took.
+    #[test]
+    fn a_record_with_a_value_that_no_f32_holds_is_not_archived() {
+        let text = r#"{"schema":"lakelens.record.v1","uri":"s3://lake/a.jpg","bytes":1,"format":"jpeg","width":1,"height":1,"sha256":"9f",
+            "embedding":[0.1,1e40],"space":"c0","model":"m@sha256:3f","preprocess":"sha256:90","precision":"f32","normalize":"none",
+            "source":{"listing":"x","key":"a.jpg"},"processed_at":"2026-11-23T19:13:30.120Z"}"#;
+        let outcome = |text: String| {
+            let message = Message {
+                partition: Partition::new("records", 0),
+                offset: 7,
+                key: None,
+                value: Some(text.into()),
+                headers: Vec::new(),
+                timestamp_ms: None,
+                trusted: false,
+                listing: None,
+                memory: Reservation::none(),
+            };
+            Reading::Records.expand(message, None).remove(0).outcome
+        };
+        assert!(matches!(outcome(text.replace("1e40", "1e30")), Some(Outcome::Record(_))));
+        match outcome(text.into()) {
+            Some(Outcome::Rejected(rejection)) => assert!(rejection.detail.contains("not finite"), "{}", rejection.detail),
+            other => panic!("{other:?}"),
+        }
+    }
 }
