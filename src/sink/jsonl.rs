@@ -2,6 +2,9 @@
 //!
 //! Beside `T-P.jsonl` lies `T-P.jsonl.pos`: for each message the offset, and where its lines begin and end, 24 bytes of little-endian integers. It is
 //! written and synchronised before the lines themselves, so that whatever a crash leaves, the lines from any offset on can be cut off exactly.
+//!
+//! A worker that was frozen may not know yet that another has its partition, and its file. Both look, before they write and under a lock, whether the
+//! file ends where they left it; the one that finds it otherwise stops, and begins again with what is committed.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::hold::Held;
 use super::room::{Appender, cannot_write, patiently};
 use super::unflushed::Unflushed;
 use super::{Flush, Sink, file_name};
@@ -127,9 +131,14 @@ const BUFFER: usize = 1 << 20;
 
 /// One file of lines and its index.
 struct Lines {
+    path: PathBuf,
+    /// The file of lines once more, for its lock.
+    lock: File,
     data: Appender,
     index: Appender,
+    /// Bytes in both files.
     length: u64,
+    indexed: u64,
     pending: Vec<u8>,
     entries: Vec<(i64, u64, u64)>,
     dirty: bool,
@@ -144,6 +153,8 @@ impl Lines {
         let index_path = Path::new(&name);
         let mut index = patiently(index_path, || open(index_path)).await?;
         let mut data = patiently(path, || open(path)).await?;
+        let lock = data.try_clone().map_err(|error| cannot_write(path, &error))?;
+        let held = Held::wait(path, &lock).await;
         let what = || format!("cannot cut back {}", path.display());
         let there = data.metadata().context(what())?.len();
         // Offsets ascend, so that the first entry to cut is found by halving.
@@ -184,7 +195,9 @@ impl Lines {
         let folder = path.parent().unwrap_or(Path::new("."));
         File::open(folder).and_then(|f| f.sync_all()).map_err(|error| cannot_write(folder, &error))?;
         let (data, index) = (Appender::new(path, data), Appender::new(index_path, index));
-        Ok(Self { data, index, length, pending: Vec::new(), entries: Vec::new(), dirty: false })
+        drop(held);
+        let (path, indexed) = (path.to_owned(), low * ENTRY);
+        Ok(Self { path, lock, data, index, length, indexed, pending: Vec::new(), entries: Vec::new(), dirty: false })
     }
 
     async fn push(&mut self, offset: i64, line: &[u8]) -> Result<()> {
@@ -201,12 +214,21 @@ impl Lines {
 
     /// The index is durable before any of the lines that it speaks of exists, so that what a crash leaves can always be cut back.
     async fn write(&mut self) -> Result<()> {
+        let _held = Held::wait(&self.path, &self.lock).await;
+        if (self.data.length()?, self.index.length()?) != (self.length, self.indexed) {
+            return Err(Error::failed(format!(
+                "{} was written by another worker meanwhile: one that was frozen, or believed to be, and whose partition moved. This one ends; started \
+                 again, it goes on behind what is committed. If it happens again and again, another consumer group writes to this folder",
+                self.path.display()
+            )));
+        }
         let index: Vec<u8> = self
             .entries
             .drain(..)
             .flat_map(|(offset, start, end)| [offset.to_le_bytes(), start.to_le_bytes(), end.to_le_bytes()].concat())
             .collect();
         self.index.append(&index).await?;
+        self.indexed += index.len() as u64;
         self.index.sync()?;
         self.data.append(&self.pending).await?;
         self.length += self.pending.len() as u64;

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod hold;
 mod journal;
 mod jsonl;
 pub mod kafka;

@@ -1,7 +1,7 @@
 //! What an earlier run left in the output of `lakelens label`, and the lock that keeps a second run away from it meanwhile.
 
 use std::collections::HashSet;
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 
 use crate::flow::SourceRef;
 use crate::model::ModelInfo;
+use crate::sink::hold::try_hold;
 use crate::sink::room::cannot_write;
 use crate::{Context, Error, Result};
 
@@ -114,20 +115,13 @@ pub(super) fn create(path: &Path) -> Result<File> {
 /// How long another run may take to let go.
 const LETTING_GO: Duration = Duration::from_secs(2);
 
-/// The lock is advisory and ends with the process, so that a run that was killed leaves none behind. It may end a moment later: a process that is just
-/// being started holds all open files until it has become its own program.
 fn lock(path: &Path, file: File) -> Result<File> {
     let until = Instant::now() + LETTING_GO;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
-            Err(TryLockError::WouldBlock) => return Err(taken(path)),
-            Err(TryLockError::Error(error)) => {
-                tracing::warn!("{} cannot be locked ({error}): make sure that no other run writes it", path.display());
-                break;
-            }
+    while !try_hold(path, &file) {
+        if Instant::now() > until {
+            return Err(taken(path));
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
     // A run that ended between the two calls may have removed it.
     let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
