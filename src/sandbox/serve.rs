@@ -30,40 +30,44 @@ pub(super) fn serve_at(mut stream: UnixStream, process: bool) -> io::Result<()> 
     if process {
         confine(&settings);
     }
-    let limits = settings.limits;
+    match answer(&mut stream, &settings) {
+        // The worker is gone, whichever of the two calls found out: there is nothing to tell anybody.
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => Ok(()),
+        other => other,
+    }
+}
+
+/// Answers until the worker goes away, which is an error here.
+fn answer(stream: &mut UnixStream, settings: &Settings) -> io::Result<()> {
+    let limits = &settings.limits;
     let mut preprocessor = Preprocessor::new(limits.preprocess.clone());
     let mut file = Vec::new();
     let mut header: Option<Header> = None;
-    send(&mut stream, &Reply::Ready, &[])?;
+    send(stream, &Reply::Ready, &[])?;
     loop {
-        let request = match receive(&mut stream) {
-            Ok(request) => request,
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        match request {
+        match receive(stream)? {
             Request::Probe(length) => {
                 file.shrink_to(KEEP);
-                receive_raw(&mut stream, length, &mut file)?;
+                receive_raw(stream, length, &mut file)?;
                 failpoint::poison(&file);
                 header = None;
-                match preprocess::probe(&file, &limits) {
+                match preprocess::probe(&file, limits) {
                     Ok(found) => {
                         header = Some(found);
                         let Header { format, width, height, decode_bytes } = found;
-                        send(&mut stream, &Reply::Header { format: format.into(), width, height, decode_bytes }, &[])?;
+                        send(stream, &Reply::Header { format: format.into(), width, height, decode_bytes }, &[])?;
                     }
-                    Err(rejection) => refuse(&mut stream, rejection)?,
+                    Err(rejection) => refuse(stream, rejection)?,
                 }
             }
             Request::Decode => {
                 let Some(header) = header else { return Err(ErrorKind::InvalidData.into()) };
-                match preprocess::decode(&file, &header, &limits).and_then(|image| preprocess::crop(&mut preprocessor, &limits, &image)) {
+                match preprocess::decode(&file, &header, limits).and_then(|image| preprocess::crop(&mut preprocessor, limits, &image)) {
                     Ok(pixels) => {
                         let (width, height) = (pixels.width as u32, pixels.height as u32);
-                        send(&mut stream, &Reply::Pixels { width, height }, &pixels.rgb)?;
+                        send(stream, &Reply::Pixels { width, height }, &pixels.rgb)?;
                     }
-                    Err(rejection) => refuse(&mut stream, rejection)?,
+                    Err(rejection) => refuse(stream, rejection)?,
                 }
             }
             Request::Start(_) => return Err(ErrorKind::InvalidData.into()),

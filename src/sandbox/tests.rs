@@ -7,7 +7,7 @@ use std::path::Path;
 use image::{ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
-use super::message::{Reply, receive, send};
+use super::message::{Reply, Request, receive, send};
 use super::*;
 use crate::config;
 use crate::preprocess::{self, Preprocessor};
@@ -29,6 +29,16 @@ fn on_a_thread(limits: &Limits) -> Decoder {
     std::thread::spawn(move || serve::serve_at(theirs, false));
     decoder.process = Some(Process::at(ours, &decoder.settings).unwrap());
     decoder
+}
+
+/// It once told whoever read the worker's errors of a broken pipe.
+#[test]
+fn a_helper_whose_worker_is_gone_amid_an_answer_ends_quietly() {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let settings = Decoder::new(Helper { program: "/nonexistent".into(), memory: 0 }, &limits(Duration::from_secs(10))).settings;
+    send(&mut ours, &Request::Start(settings), &[]).unwrap();
+    drop(ours);
+    serve::serve_at(theirs, false).unwrap();
 }
 
 /// A decoder whose helper is a shell script, which has said that it is ready.
