@@ -10,7 +10,7 @@ use aws_sdk_s3::Client;
 use super::{Parts, forgotten, space};
 use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
-use crate::flow::{Partition, Record};
+use crate::flow::{CommitPoint, Partition, Record};
 use crate::format::json::{self, JsonForm};
 use crate::head::Heads;
 use crate::sink::kafka::{KafkaDeadLetters, KafkaSink, Transactions, Which};
@@ -263,7 +263,7 @@ impl Control for Uncommitted {
         self.control.resume(partition);
     }
 
-    async fn commit(&self, _: &[(Partition, i64)]) -> Result<()> {
+    async fn commit(&self, _: &[CommitPoint]) -> Result<()> {
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Control, Progress, Source};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::flow::{Partition, Priority};
+use crate::flow::{CommitPoint, Partition, Priority};
 use crate::kafka::{client_config, creation_error, lasting, lock};
 use crate::telemetry::{On, Wait};
 use context::SourceContext;
@@ -196,21 +196,21 @@ fn commit_now(consumer: &Consumer_, list: &TopicPartitionList) -> Result<Committ
 }
 
 impl KafkaControl {
-    /// What of `offsets` is ours to commit now. An offset that says that all is done is moved past the markers that follow: retention will delete
+    /// What of `points` is ours to commit now. A partition may have been elsewhere since, and come back: what its other owner committed must not be set
+    /// back, and what this one had done before was cut off by its sinks when it began again. An offset that says that all is done is moved past the markers that follow: retention will delete
     /// those like messages, and would seem to have deleted something unread.
-    fn ours(&self, consumer: &Consumer_, offsets: &[(Partition, i64)]) -> Vec<(Partition, i64)> {
+    fn ours(&self, consumer: &Consumer_, points: &[CommitPoint]) -> Vec<(Partition, i64)> {
         let name = member_id(consumer);
         let mut shared = lock(&self.shared);
         put_out(&mut shared, &name);
-        offsets
-            .iter()
-            .filter_map(|(partition, offset)| {
-                // A partition may have been elsewhere in the meantime: what its other owner committed must not be set back.
-                let owned = shared.owned.get(partition).filter(|owned| *offset >= owned.begun && owned.put_out.is_none())?;
-                Some((partition.clone(), past_markers(owned, *offset)))
-            })
-            .collect()
+        points.iter().filter_map(|point| Some((point.partition.clone(), to_commit(&shared, point)?))).collect()
     }
+}
+
+fn to_commit(shared: &Shared, point: &CommitPoint) -> Option<i64> {
+    let owned = shared.owned.get(&point.partition).filter(|owned| owned.assignment == point.assignment && owned.put_out.is_none())?;
+    // Retention may have moved it on meanwhile.
+    (point.next_offset >= owned.begun).then(|| past_markers(owned, point.next_offset))
 }
 
 fn past_markers(owned: &Owned, offset: i64) -> i64 {
@@ -229,14 +229,14 @@ impl Control for KafkaControl {
     }
 
     /// Waits while the coordinator is away. Partitions that are not ours any more are passed over: committing for their new owner would set it back.
-    async fn commit(&self, next_offsets: &[(Partition, i64)]) -> Result<()> {
+    async fn commit(&self, points: &[CommitPoint]) -> Result<()> {
         let mut wait = Duration::from_millis(100);
         let mut waiting: Option<Wait> = None;
         loop {
             let Some(consumer) = self.consumer.upgrade() else {
                 return Err(Error::failed("offsets were to be committed after the Kafka source had ended"));
             };
-            let ours = self.ours(&consumer, next_offsets);
+            let ours = self.ours(&consumer, points);
             if ours.is_empty() {
                 return Ok(());
             }

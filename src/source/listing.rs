@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Control, Event, Progress, Source};
-use crate::flow::{Message, Partition, Priority, Reservation};
+use crate::flow::{CommitPoint, Message, Partition, Priority, Reservation};
 use crate::listing::{Entry, Input, Mark, entries, load_state, save_state};
 use crate::{Error, Result, config};
 
@@ -260,8 +260,8 @@ impl Control for Listed {
         }
     }
 
-    async fn commit(&self, next_offsets: &[(Partition, i64)]) -> Result<()> {
-        let next_offset = next_offsets.iter().filter(|(p, _)| *p == self.partition).map(|(_, next)| *next).max();
+    async fn commit(&self, points: &[CommitPoint]) -> Result<()> {
+        let next_offset = points.iter().filter(|point| point.partition == self.partition).map(|point| point.next_offset).max();
         let (Some(state), Some(next_offset), Some(marks)) = (&self.state, next_offset, &self.shared.marks) else { return Ok(()) };
         let mut saved = state.saved.lock().await;
         if next_offset <= *saved {

@@ -42,6 +42,10 @@ fn config_error<T>(result: Result<T>) -> String {
     }
 }
 
+fn done_to(partition: Partition, next_offset: i64) -> CommitPoint {
+    CommitPoint { source: 0, partition, assignment: 0, next_offset }
+}
+
 #[tokio::test]
 async fn a_folder_is_numbered_in_order_and_goes_on_behind_what_was_committed() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -63,13 +67,13 @@ async fn a_folder_is_numbered_in_order_and_goes_on_behind_what_was_committed() {
     assert!(!state.exists(), "nothing is remembered before it is committed");
 
     for done in 1..=5 {
-        source.control.commit(&[(partition.clone(), done)]).await.expect("saved");
+        source.control.commit(&[done_to(partition.clone(), done)]).await.expect("saved");
         let mut again = start(&config, None, ListingOptions::default()).await.expect("started");
         let (first, rest) = drain(&mut again).await;
         assert_eq!(first, done);
         assert_eq!(rest, all[done as usize..]);
     }
-    source.control.commit(&[(partition, 2)]).await.expect("ignored");
+    source.control.commit(&[done_to(partition, 2)]).await.expect("ignored");
     let mut again = start(&config, None, ListingOptions::default()).await.expect("started");
     assert_eq!(drain(&mut again).await.0, 5, "a late commit does not take anything back");
 
@@ -120,7 +124,7 @@ async fn inputs_of_all_kinds_are_chained_under_running_numbers() {
     assert_eq!(all[4].2, "{\"uri\":\"s3://b/k\"}");
     let partition = source.control.progress().await.expect("known").expect("assigned")[0].partition.clone();
     for done in 1..=all.len() as i64 {
-        source.control.commit(&[(partition.clone(), done)]).await.expect("saved");
+        source.control.commit(&[done_to(partition.clone(), done)]).await.expect("saved");
         let mut again = start_inputs(&inputs, Some(&state), None, ListingOptions::default()).await.expect("started");
         assert_eq!(drain(&mut again).await, (done, all[done as usize..].to_vec()));
     }
@@ -147,10 +151,10 @@ async fn lines_are_numbered_by_line_and_resumed_by_byte_also_when_compressed() {
         let expected = [(0, "1", "s3://b/0"), (2, "3", "s3://b/2"), (5, "6", "s3://b/5")];
         assert_eq!(all, expected.map(|(o, k, v)| (o, k.to_owned(), v.to_owned())));
         let partition = Partition::new(config.path.as_str(), 0);
-        source.control.commit(&[(partition.clone(), 3)]).await.expect("saved");
+        source.control.commit(&[done_to(partition.clone(), 3)]).await.expect("saved");
         let mut again = super::super::lines::start(&config, ListingOptions::default()).expect("started");
         assert_eq!(drain(&mut again).await, (3, all[2..].to_vec()));
-        source.control.commit(&[(partition, 6)]).await.expect("saved");
+        source.control.commit(&[done_to(partition, 6)]).await.expect("saved");
         let mut again = super::super::lines::start(&config, ListingOptions::default()).expect("started");
         assert_eq!(drain(&mut again).await, (6, vec![]));
         std::fs::write(&path, "short").expect("written");
@@ -228,7 +232,7 @@ async fn a_bucket_is_listed_over_several_pages_and_resumed_by_key() {
     assert!(all.iter().all(|m| m.2 == format!("s3://{bucket}/{}", m.1)), "the raw key stands in the URI");
     let partition = Partition::new(path, 0);
     for done in [1, 999, 1000, 1001, 1053, 1054] {
-        source.control.commit(&[(partition.clone(), done)]).await.expect("saved");
+        source.control.commit(&[done_to(partition.clone(), done)]).await.expect("saved");
         let mut again = start(&config, Some(client.clone()), ListingOptions::default()).await.expect("started");
         assert_eq!(drain(&mut again).await, (done, all[done as usize..].to_vec()));
     }

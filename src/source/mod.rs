@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Result;
-use crate::flow::{Message, Partition, Priority};
+use crate::flow::{CommitPoint, Message, Partition, Priority};
 use crate::kafka::transaction::Member;
 
 pub use listing::ListingOptions;
@@ -74,8 +74,8 @@ pub trait Control: Send + Sync {
     /// Hand out messages of this partition again.
     fn resume(&self, partition: &Partition);
 
-    /// Remember durably that everything below these offsets is done.
-    async fn commit(&self, next_offsets: &[(Partition, i64)]) -> Result<()>;
+    /// Remember durably how far these are done; what is of an assignment that is over is passed over.
+    async fn commit(&self, points: &[CommitPoint]) -> Result<()>;
 
     /// Position and end of each assigned partition; `None` before the first assignment.
     async fn progress(&self) -> Result<Option<Vec<Progress>>>;

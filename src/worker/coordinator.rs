@@ -303,12 +303,7 @@ impl Coordinator {
             }
             self.pace(&partition);
         }
-        for point in report.committed {
-            if let Some(lane) = self.lanes.get_mut(&point.partition).filter(|lane| lane.assignment == point.assignment) {
-                lane.committed = lane.committed.max(point.next_offset);
-                lane.tracker.committed(point.next_offset);
-            }
-        }
+        self.committed(report.committed);
         if !report.released.is_empty() {
             self.on_released(&report.released);
         }

@@ -112,12 +112,12 @@ impl Lane {
     pub fn hand_over(&mut self, partition: &Partition, transactional: bool, limit: usize, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
         let before = into.len();
         self.take_ready(transactional, limit, into);
-        (into.len() > before).then(|| CommitPoint {
-            source: self.source,
-            partition: partition.clone(),
-            assignment: self.assignment,
-            next_offset: self.tracker.commit_point(None),
-        })
+        (into.len() > before).then(|| self.point(partition, self.tracker.commit_point(None)))
+    }
+
+    /// Under this assignment, done up to `next_offset`.
+    pub fn point(&self, partition: &Partition, next_offset: i64) -> CommitPoint {
+        CommitPoint { source: self.source, partition: partition.clone(), assignment: self.assignment, next_offset }
     }
 
     /// The sinks took everything that was sent.

@@ -91,7 +91,7 @@ pub(super) fn put_out(shared: &mut Shared, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Owned;
+    use super::super::{Owned, to_commit};
     use super::*;
 
     fn shared(member: &str) -> Shared {
@@ -111,6 +111,18 @@ mod tests {
             assert!(put_out(&mut shared, "a"));
         }
         assert!(put_out(&mut shared(""), ""), "brokers take offsets from a member without a name");
+    }
+
+    /// A commit that had waited for its coordinator would have covered what the sinks had cut off since.
+    #[test]
+    fn a_commit_of_an_assignment_that_is_over_is_passed_over_where_the_partition_is_back() {
+        let mut shared = shared("a");
+        let point = |assignment, next_offset| CommitPoint { source: 0, partition: Partition::new("refs", 0), assignment, next_offset };
+        assert_eq!(to_commit(&shared, &point(1, 9)), Some(9));
+        assert_eq!(to_commit(&shared, &point(1, 6)), None, "it began at 7");
+        shared.owned.insert(Partition::new("refs", 0), Owned::at(2, 7, "a".into()));
+        assert_eq!(to_commit(&shared, &point(1, 9)), None);
+        assert_eq!(to_commit(&shared, &point(2, 9)), Some(9));
     }
 
     #[test]

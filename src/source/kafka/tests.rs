@@ -23,6 +23,8 @@ struct Worker {
     /// (partition, offset) of every message, in the order in which they came.
     seen: Vec<(i32, i64)>,
     assigned: BTreeMap<i32, i64>,
+    /// The number of the last assignment of each partition.
+    assignments: BTreeMap<i32, u64>,
     /// Partitions that were taken away so far.
     revoked: usize,
     failed: Option<Error>,
@@ -31,14 +33,15 @@ struct Worker {
 impl Worker {
     async fn start(config: &config::KafkaSource, group: &str) -> Self {
         let source = start(config, group, "test").await.expect("started");
-        Self { source, seen: Vec::new(), assigned: BTreeMap::new(), revoked: 0, failed: None }
+        Self { source, seen: Vec::new(), assigned: BTreeMap::new(), assignments: BTreeMap::new(), revoked: 0, failed: None }
     }
 
     async fn next(&mut self, limit: Duration) -> bool {
         let Ok(Some(event)) = tokio::time::timeout(limit, self.source.events.recv()).await else { return false };
         match event {
-            Event::Assigned { partition, next_offset, .. } => {
+            Event::Assigned { partition, assignment, next_offset } => {
                 self.assigned.insert(partition.partition, next_offset);
+                self.assignments.insert(partition.partition, assignment);
             }
             Event::Message(m) => {
                 let next = self.assigned.get_mut(&m.partition.partition).expect("assigned before its first message");
@@ -77,9 +80,18 @@ impl Worker {
         }
     }
 
+    fn points(&self, topic: &str, offsets: &[(i32, i64)]) -> Vec<CommitPoint> {
+        let point = |&(p, next_offset): &(i32, i64)| CommitPoint {
+            source: 0,
+            partition: Partition::new(topic, p),
+            assignment: self.assignments.get(&p).copied().unwrap_or_default(),
+            next_offset,
+        };
+        offsets.iter().map(point).collect()
+    }
+
     async fn commit(&self, topic: &str, offsets: &[(i32, i64)]) {
-        let offsets: Vec<_> = offsets.iter().map(|(p, o)| (Partition::new(topic, *p), *o)).collect();
-        self.source.control.commit(&offsets).await.expect("committed");
+        self.source.control.commit(&self.points(topic, offsets)).await.expect("committed");
     }
 
     async fn stop(self) {
@@ -162,12 +174,7 @@ async fn a_second_worker_takes_over_without_loss_or_repetition() {
     }
     more.await.expect("produced");
     // The first leaves; the second takes the rest, and would see again what was not committed.
-    first
-        .source
-        .control
-        .commit(&first.assigned.iter().map(|(p, o)| (Partition::new(&*topic, *p), *o)).collect::<Vec<_>>())
-        .await
-        .expect("committed");
+    first.commit(&topic, &first.assigned.iter().map(|(p, o)| (*p, *o)).collect::<Vec<_>>()).await;
     let Worker { source, seen, .. } = first;
     source.control.stop(Duration::from_secs(20)).await;
     (0..6).for_each(|p| produce(&broker, &topic, p, 1300, 10));
@@ -291,7 +298,7 @@ async fn a_broker_that_comes_back_is_read_on_and_committed_to() {
     worker.until(|w| w.seen.len() == 200).await;
     stack.order("broker-stop").await;
     {
-        let all = [(Partition::new(&*topic, 0), 100), (Partition::new(&*topic, 1), 100)];
+        let all = worker.points(&topic, &[(0, 100), (1, 100)]);
         let commit = worker.source.control.commit(&all);
         tokio::pin!(commit);
         assert!(tokio::time::timeout(Duration::from_secs(5), &mut commit).await.is_err(), "nothing can be durable now");

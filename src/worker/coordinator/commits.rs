@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Coordinator;
-use crate::flow::Partition;
+use crate::flow::{CommitPoint, Partition};
 use crate::source::Progress;
 use crate::worker::lane::Lane;
 use crate::{Error, Result};
@@ -18,31 +18,31 @@ pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a source answered, long after it was asked.
 pub(super) enum Answer {
-    Committed { source: usize, offsets: Vec<(Partition, i64)>, result: Result<()> },
+    Committed { source: usize, points: Vec<CommitPoint>, result: Result<()> },
     Progress { source: usize, result: Result<Option<Vec<Progress>>> },
 }
 
 impl Coordinator {
     pub(super) fn commit(&mut self) {
         for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source, self.settings.transactional);
-            if offsets.is_empty() || std::mem::replace(&mut self.committing[source], true) {
+            let points = due(&self.lanes, source, self.settings.transactional);
+            if points.is_empty() || std::mem::replace(&mut self.committing[source], true) {
                 continue;
             }
             let (control, answers) = (feed.control.clone(), self.answers.0.clone());
             tokio::spawn(async move {
-                let result = control.commit(&offsets).await;
-                let _ = answers.send(Answer::Committed { source, offsets, result });
+                let result = control.commit(&points).await;
+                let _ = answers.send(Answer::Committed { source, points, result });
             });
         }
     }
 
     pub(super) fn on_answer(&mut self, answer: Answer) -> Result<()> {
         match answer {
-            Answer::Committed { source, offsets, result } => {
+            Answer::Committed { source, points, result } => {
                 self.committing[source] = false;
                 match result {
-                    Ok(()) => self.committed(offsets),
+                    Ok(()) => self.committed(points),
                     Err(error) => tracing::warn!("offsets were not committed, will try again: {error}"),
                 }
             }
@@ -68,11 +68,11 @@ impl Coordinator {
         Ok(())
     }
 
-    pub(super) fn committed(&mut self, offsets: Vec<(Partition, i64)>) {
-        for (partition, offset) in offsets {
-            if let Some(lane) = self.lanes.get_mut(&partition).filter(|lane| lane.committed < offset && lane.commit_point() >= offset) {
-                lane.committed = offset;
-                lane.tracker.committed(offset);
+    pub(super) fn committed(&mut self, points: Vec<CommitPoint>) {
+        for point in points {
+            if let Some(lane) = self.lanes.get_mut(&point.partition).filter(|lane| lane.assignment == point.assignment) {
+                lane.committed = lane.committed.max(point.next_offset);
+                lane.tracker.committed(point.next_offset);
             }
         }
     }
@@ -101,9 +101,9 @@ impl Coordinator {
             }
         }
         for (source, feed) in self.feeds.iter().enumerate() {
-            let offsets = due(&self.lanes, source, self.settings.transactional);
-            if !offsets.is_empty() {
-                feed.control.commit(&offsets).await?;
+            let points = due(&self.lanes, source, self.settings.transactional);
+            if !points.is_empty() {
+                feed.control.commit(&points).await?;
             }
         }
         Ok(())
@@ -111,12 +111,12 @@ impl Coordinator {
 }
 
 /// What is to be committed. Never where transactions do that: what such a batch held may have been let go of since it was handed over.
-fn due(lanes: &HashMap<Partition, Lane>, source: usize, transactional: bool) -> Vec<(Partition, i64)> {
+fn due(lanes: &HashMap<Partition, Lane>, source: usize, transactional: bool) -> Vec<CommitPoint> {
     if transactional {
         return Vec::new();
     }
     let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.is_revoking());
-    own.map(|(partition, lane)| (partition.clone(), lane.commit_point()))
-        .filter(|(partition, point)| lanes.get(partition).is_some_and(|lane| *point > lane.committed))
+    own.filter(|(_, lane)| lane.commit_point() > lane.committed)
+        .map(|(partition, lane)| lane.point(partition, lane.commit_point()))
         .collect()
 }
