@@ -3,8 +3,8 @@
 //! Beside `T-P.jsonl` lies `T-P.jsonl.pos`: for each message the offset, and where its lines begin and end, 24 bytes of little-endian integers. It is
 //! written and synchronised before the lines themselves, so that whatever a crash leaves, the lines from any offset on can be cut off exactly.
 //!
-//! A worker that was frozen may not know yet that another has its partition, and its file. Both look, before they write and under a lock, whether the
-//! file ends where they left it; the one that finds it otherwise stops, and begins again with what is committed.
+//! A folder is one worker's. Where several could write one, a worker that was frozen would go on in a file that another has cut back meanwhile, or cut it
+//! back once more, and nothing that a file system offers tells it that the group has moved on.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::hold::Held;
+use super::hold::hold;
 use super::room::{Appender, cannot_write, patiently};
 use super::unflushed::Unflushed;
 use super::{Flush, Sink, file_name};
@@ -37,6 +37,8 @@ pub struct JsonlSink {
     files: HashMap<Partition, Lines>,
     unflushed: Unflushed,
     line: Vec<u8>,
+    /// Held as long as this is here.
+    _lock: File,
 }
 
 impl JsonlSink {
@@ -50,10 +52,27 @@ impl JsonlSink {
         Self::new(folder, Kind::Rejections)
     }
 
+    /// [`Error::Failed`] if another worker has the folder, or it cannot be written.
     fn new(folder: &Path, kind: Kind) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        // Dead letters may go where the records go.
+        let path = folder.join(match kind {
+            Kind::Records(_) => ".records.lock",
+            Kind::Rejections => ".rejections.lock",
+        });
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(|error| cannot_write(&path, &error))?;
+        if !hold(&path, &lock) {
+            return Err(Error::failed(format!(
+                "{} is being written by another worker, which holds {}; wait for its end, or give each worker a folder of its own \
+                 (\"{}/${{HOSTNAME}}\", say)",
+                folder.display(),
+                path.display(),
+                folder.display()
+            )));
+        }
         let name = format!("jsonl:{}", folder.display());
-        Ok(Self { name, folder: folder.to_owned(), kind, files: HashMap::new(), unflushed: Unflushed::default(), line: Vec::new() })
+        let (files, unflushed, line) = (HashMap::new(), Unflushed::default(), Vec::new());
+        Ok(Self { name, folder: folder.to_owned(), kind, files, unflushed, line, _lock: lock })
     }
 
     fn path(&self, partition: &Partition) -> PathBuf {
@@ -131,14 +150,9 @@ const BUFFER: usize = 1 << 20;
 
 /// One file of lines and its index.
 struct Lines {
-    path: PathBuf,
-    /// The file of lines once more, for its lock.
-    lock: File,
     data: Appender,
     index: Appender,
-    /// Bytes in both files.
     length: u64,
-    indexed: u64,
     pending: Vec<u8>,
     entries: Vec<(i64, u64, u64)>,
     dirty: bool,
@@ -153,8 +167,6 @@ impl Lines {
         let index_path = Path::new(&name);
         let mut index = patiently(index_path, || open(index_path)).await?;
         let mut data = patiently(path, || open(path)).await?;
-        let lock = data.try_clone().map_err(|error| cannot_write(path, &error))?;
-        let held = Held::wait(path, &lock).await;
         let what = || format!("cannot cut back {}", path.display());
         let there = data.metadata().context(what())?.len();
         // Offsets ascend, so that the first entry to cut is found by halving.
@@ -195,9 +207,7 @@ impl Lines {
         let folder = path.parent().unwrap_or(Path::new("."));
         File::open(folder).and_then(|f| f.sync_all()).map_err(|error| cannot_write(folder, &error))?;
         let (data, index) = (Appender::new(path, data), Appender::new(index_path, index));
-        drop(held);
-        let (path, indexed) = (path.to_owned(), low * ENTRY);
-        Ok(Self { path, lock, data, index, length, indexed, pending: Vec::new(), entries: Vec::new(), dirty: false })
+        Ok(Self { data, index, length, pending: Vec::new(), entries: Vec::new(), dirty: false })
     }
 
     async fn push(&mut self, offset: i64, line: &[u8]) -> Result<()> {
@@ -214,21 +224,12 @@ impl Lines {
 
     /// The index is durable before any of the lines that it speaks of exists, so that what a crash leaves can always be cut back.
     async fn write(&mut self) -> Result<()> {
-        let _held = Held::wait(&self.path, &self.lock).await;
-        if (self.data.length()?, self.index.length()?) != (self.length, self.indexed) {
-            return Err(Error::failed(format!(
-                "{} was written by another worker meanwhile: one that was frozen, or believed to be, and whose partition moved. This one ends; started \
-                 again, it goes on behind what is committed. If it happens again and again, another consumer group writes to this folder",
-                self.path.display()
-            )));
-        }
         let index: Vec<u8> = self
             .entries
             .drain(..)
             .flat_map(|(offset, start, end)| [offset.to_le_bytes(), start.to_le_bytes(), end.to_le_bytes()].concat())
             .collect();
         self.index.append(&index).await?;
-        self.indexed += index.len() as u64;
         self.index.sync()?;
         self.data.append(&self.pending).await?;
         self.length += self.pending.len() as u64;

@@ -118,32 +118,17 @@ async fn a_file_that_was_cut_from_outside_is_not_gone_on_with() {
     assert!(error.to_string().contains("index") && std::fs::metadata(&path).unwrap().len() == 100, "{error}");
 }
 
-/// It once wrote on where it had been, over the lines of the worker that had its partition by then.
+/// One that was frozen once wrote on where it had been, over the lines of the worker that had its partition by then.
 #[tokio::test]
-async fn of_two_workers_that_hold_one_file_the_later_writer_stops() {
-    let partition = Partition::new("refs", 0);
-    for frozen_first in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = ten(folder.path()).await;
-        let sink = || JsonlSink::records(folder.path(), Encoding::Array).unwrap();
-        let (mut frozen, mut next) = (sink(), sink());
-        frozen.begin(&partition, 10).await.unwrap();
-        next.begin(&partition, 10).await.unwrap();
-        let (first, second) = if frozen_first { (&mut frozen, &mut next) } else { (&mut next, &mut frozen) };
-        first.write(&[delivery(at(10, 0), true, What::Record)]).await.unwrap();
-        first.flush(Flush::All).await.unwrap();
-        let written = std::fs::read(&path).unwrap();
-        second.write(&[delivery(at(10, 0), true, What::Record)]).await.unwrap();
-        let error = second.flush(Flush::All).await.unwrap_err();
-        assert!(error.exit_code() == 1 && error.to_string().contains("by another worker meanwhile"), "{error}");
-        assert_eq!(std::fs::read(&path).unwrap(), written);
-        // Started again, it goes on behind what is committed.
-        let mut again = sink();
-        again.begin(&partition, 10).await.unwrap();
-        again.write(&[delivery(at(10, 0), true, What::Record)]).await.unwrap();
-        again.flush(Flush::All).await.unwrap();
-        assert_eq!(std::fs::read(&path).unwrap().len(), written.len());
-    }
+async fn a_folder_is_one_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = || JsonlSink::records(folder.path(), Encoding::Array);
+    let first = records().unwrap();
+    let _rejections = JsonlSink::rejections(folder.path()).unwrap();
+    let error = records().err().unwrap();
+    assert!(error.exit_code() == 1 && error.to_string().contains("a folder of its own"), "{error}");
+    drop(first);
+    records().unwrap();
 }
 
 #[tokio::test]

@@ -101,11 +101,6 @@ impl<W: Write + Send> Appender<W> {
 }
 
 impl Appender {
-    /// Bytes in the file, whoever wrote them.
-    pub(super) fn length(&self) -> Result<u64> {
-        Ok(self.out.metadata().map_err(|error| cannot_write(&self.path, &error))?.len())
-    }
-
     /// Makes durable what was appended. A failure here is final even where the disk is full: what the system then dropped nobody knows, and a second
     /// call would not say.
     pub(super) fn sync(&self) -> Result<()> {

@@ -12,7 +12,7 @@ pub enum On {
     Store,
     /// A Kafka broker.
     Broker,
-    /// Room on a disk, or a file there that another process holds.
+    /// Room on a disk.
     Disk,
 }
 

@@ -1,7 +1,7 @@
-"""JSONL files in a folder that two workers share, who are killed and frozen while they write.
+"""JSONL files of two workers, with a folder each, who are killed and frozen while they write.
 
-A file is cut back to what is committed when a worker begins with it, so that afterwards every item is there once, though nothing is transactional. A
-worker that wakes up and writes on neither tears nor doubles a line."""
+Delivery is at-least-once: what a worker had not committed when its partition moved stands in both folders. In one folder nothing stands twice, for a file is
+cut back to what is committed whenever its partition begins; and nothing is missing."""
 
 import json
 
@@ -14,12 +14,13 @@ GROUP = "lines"
 
 
 def lines(stage, options):
-    """Whether every item was there once, as a record or as a rejection."""
-    topics, out = stage.topics("lines"), stage.folder / "lines-out"
+    """Whether every item was there, and once in a folder, as a record or as a rejection."""
+    topics = stage.topics("lines")
+    folders = [stage.folder / f"lines-out-{number}" for number in range(pair.WORKERS)]
 
     def file_of(number):
-        path = stage.folder / f"lines-{number}.yaml"
-        sinks = {"sinks": [{"jsonl": {"path": str(out)}}], "dead_letters": {"jsonl": str(out)}, "delivery": "at-least-once"}
+        path, out = stage.folder / f"lines-{number}.yaml", str(folders[number])
+        sinks = {"sinks": [{"jsonl": {"path": out}}], "dead_letters": {"jsonl": out}, "delivery": "at-least-once"}
         endpoint = f"http://127.0.0.1:{stage.server.gateways[1 + number].port}"
         path.write_text(pipeline(stage.cluster, topics, GROUP, endpoint, stage.model, **sinks))
         return path
@@ -27,11 +28,19 @@ def lines(stage, options):
     stream = lake.Stream(stage.cluster, topics["input"], GROUP, lake.References(options.seed), backlog=200)
     stage.closers.append(stream.over.set)
     stream.start()
-    wrong = pair.played(stage, options, "lines", file_of, stream.close, pair.MET)
+    wrong = pair.played(stage, options, "lines", file_of, stream.close)
     asked = verify.asked_of(topics["input"], verify.read(stage.cluster.direct, topics["input"]))
-    verdict = verify.judge(asked, found_in(out, asked), stage.table)
-    print("\n".join([verdict.table(), *wrong]), flush=True)
-    return verdict.good and not wrong
+    each = [found_in(folder, asked) for folder in folders]
+    for folder, found in zip(folders, each):
+        twice = len(found) - len({(f.stream, f.position) for f in found})
+        print(f"lines: {len(found)} in {folder.name}, {twice} of them twice", flush=True)
+        wrong += [f"{folder.name}: {twice} twice in one folder"] * bool(twice) + [f"{folder.name}: empty"] * (not found)
+    verdict = verify.judge(asked, sum(each, []), stage.table)
+    for name in ("missing", "unasked", "wrong"):
+        wrong += [f"{name}: {entry}" for entry in getattr(verdict, name)[:10]]
+    print(f"lines: {verdict.asked} items asked for, {len(verdict.doubled)} stand in both folders, {len(verdict.missing)} missing", flush=True)
+    print("\n".join(wrong), end="\n" if wrong else "", flush=True)
+    return not wrong
 
 
 def found_in(folder, asked):
@@ -41,7 +50,7 @@ def found_in(folder, asked):
     for path in folder.glob("*.jsonl"):
         text = path.read_text()
         assert not text or text.endswith("\n"), f"{path}: the last line has no end"
-        for line in text.splitlines():
+        for line in text.split("\n")[:-1]:
             if path.name.endswith(".rejected.jsonl"):
                 entry = json.loads(line)
                 position = tuple(entry["source"][part] for part in ("topic", "partition", "offset", "item"))

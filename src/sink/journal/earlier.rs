@@ -5,14 +5,13 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::flow::SourceRef;
 use crate::model::ModelInfo;
-use crate::sink::hold::try_hold;
+use crate::sink::hold::hold;
 use crate::sink::room::cannot_write;
 use crate::{Context, Error, Result};
 
@@ -112,16 +111,9 @@ pub(super) fn create(path: &Path) -> Result<File> {
     }
 }
 
-/// How long another run may take to let go.
-const LETTING_GO: Duration = Duration::from_secs(2);
-
 fn lock(path: &Path, file: File) -> Result<File> {
-    let until = Instant::now() + LETTING_GO;
-    while !try_hold(path, &file) {
-        if Instant::now() > until {
-            return Err(taken(path));
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    if !hold(path, &file) {
+        return Err(taken(path));
     }
     // A run that ended between the two calls may have removed it.
     let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
