@@ -170,17 +170,21 @@ def empty(cluster, group):
 def retention(stage, options, n):
     name = f"retention-{n}"
     topics, file, committed = begun_and_killed(stage, options, name)
-    low = committed[0] + 20
-    stage.cluster.admin.delete_records([ck.TopicPartition(topics["input"], 0, low)])[ck.TopicPartition(topics["input"], 0)].result(30)
+    # Of the partition that is further behind: of the other one nothing may be left.
+    partition = min(committed, key=committed.get)
+    begun, end = committed[partition], stage.cluster.ends(topics["input"])[partition][1]
+    count = min(20, end - begun)
+    place = ck.TopicPartition(topics["input"], partition, begun + count)
+    stage.cluster.admin.delete_records([place])[place].result(30)
     text = run_to_the_end(stage, f"{name}-stops", file, code=1)
     stage.tally.strike("input deleted by retention", True)
-    named = f"offsets {committed[0]} to {low - 1} (20 messages) were deleted by retention" in text
+    named = f"offsets {begun} to {begun + count - 1} ({count} messages) were deleted by retention" in text
     # Asked to go on, it does, without those.
     whole = json.loads(file.read_text())
     whole["source"]["kafka"]["on_lost"] = "continue"
     file.write_text(json.dumps(whole))
     run_to_the_end(stage, f"{name}-goes-on", file)
-    return concluded(stage, f"retention deleted 20 unread messages: {'named' if named else 'NOT NAMED'}", topics, named, {0: committed[0]})
+    return concluded(stage, f"retention deleted {count} unread messages: {'named' if named else 'NOT NAMED'}", topics, named, {partition: begun})
 
 
 def offsets_deleted(stage, options, n):
