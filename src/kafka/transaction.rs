@@ -1,6 +1,7 @@
 //! What every transactional producer of ours shares: how its blocking calls are made until they work, and what a transaction needs to know of the
 //! consumer whose offsets go into it.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -26,7 +27,8 @@ pub(crate) enum End {
     Aborted(String),
 }
 
-/// Makes a call until it works or the transaction is lost; one that is lost is aborted. Blocks.
+/// Makes a call until it works or the transaction is lost; one that is lost is aborted. Blocks. Counts the single calls in `made`, of which each comes back
+/// within its patience unless the client has lost an answer.
 ///
 /// # Errors
 /// One after which the producer cannot go on: it was fenced, lacks a right, or the call makes no sense to the brokers.
@@ -34,12 +36,14 @@ pub(crate) fn call<C: ProducerContext + 'static>(
     client: &ThreadedProducer<C>,
     brokers: &str,
     what: &str,
+    made: &AtomicU64,
     call: impl Fn(&ThreadedProducer<C>) -> KafkaResult<()>,
 ) -> Result<End, KafkaError> {
     let (begun, mut said) = (Instant::now(), Instant::now());
     let mut aborting: Option<String> = None;
     let mut waiting: Option<Wait> = None;
     loop {
+        made.fetch_add(1, Relaxed);
         let result = if aborting.is_some() { client.abort_transaction(PATIENCE) } else { call(client) };
         let Err(error) = result else { return Ok(aborting.map_or(End::Committed, End::Aborted)) };
         match &error {

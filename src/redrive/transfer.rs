@@ -1,6 +1,7 @@
 //! Letters and positions in one transaction.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -107,7 +108,7 @@ impl Transfer {
     }
 
     fn call(&self, what: &str, call: impl Fn(&ThreadedProducer<DefaultProducerContext>) -> KafkaResult<()>) -> Result<End> {
-        transaction::call(&self.client, &self.brokers, what, call).map_err(|error| self.fatal(what, &error))
+        transaction::call(&self.client, &self.brokers, what, &AtomicU64::default(), call).map_err(|error| self.fatal(what, &error))
     }
 
     fn fatal(&self, what: &str, error: &KafkaError) -> Error {
