@@ -9,8 +9,6 @@ import processes
 from workers import SESSION_SECONDS, environment
 
 WORKERS = 2
-#: A worker that met what one had written that was believed dead stops, and goes on behind it when it is started again.
-MET = "by another worker meanwhile"
 
 
 class Worker:
