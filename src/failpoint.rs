@@ -25,6 +25,26 @@ pub fn pass(name: &str) {
 #[inline(always)]
 pub fn pass(_name: &str) {}
 
+/// Begins the call `what` of a Kafka client: where `LAKELENS_STALL` is `what:N` the Nth one never comes back.
+#[cfg(feature = "failpoints")]
+pub fn stall(what: &str) {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let Ok(wanted) = std::env::var("LAKELENS_STALL") else { return };
+    let Some((call, nth)) = wanted.split_once(':') else { return };
+    if call == what && MADE.fetch_add(1, Ordering::Relaxed) + 1 == nth.parse().unwrap_or(1) {
+        tracing::error!("failpoint: stuck in {what}");
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Begins the call `what`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn stall(_what: &str) {}
+
 /// What a file ends with that is poison to the process which decodes it.
 #[cfg(feature = "failpoints")]
 pub fn poison(file: &[u8]) {

@@ -11,12 +11,47 @@ use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 
 use super::SAY_EVERY;
 use crate::error::Result;
+use crate::failpoint;
 use crate::flow::{CommitPoint, Partition};
 use crate::telemetry::{On, Wait};
 
 /// Longest time in one blocking call; one that took longer is made again, which librdkafka takes for the same one.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
+/// After so long in one call the client is taken for stuck: a call takes [`PATIENCE`], twice that where it flushes first. librdkafka (2.12) was seen to wait
+/// without end in `send_offsets_to_transaction` after the group's coordinator had been killed.
+const SILENCE: Duration = Duration::from_secs(40);
+const TICK: Duration = Duration::from_secs(1);
+
+/// The calls of a producer, for whoever looks whether it comes back from them: begun and ended ones, so an odd number while one is being made.
+#[derive(Debug, Default)]
+pub(crate) struct Calls(AtomicU64);
+
+impl Calls {
+    fn made<T>(&self, call: impl FnOnce() -> T) -> T {
+        self.0.fetch_add(1, Relaxed);
+        let result = call();
+        self.0.fetch_add(1, Relaxed);
+        result
+    }
+
+    /// Returns, with the reason, when the client has been in one call for much longer than it may take; its thread is lost then. Time in which this process
+    /// was frozen does not count.
+    pub(crate) async fn stuck(&self) -> String {
+        self.silent(SILENCE).await;
+        format!("its client has not come back from one call for {} s: it has lost an answer of a broker", SILENCE.as_secs())
+    }
+
+    async fn silent(&self, limit: Duration) {
+        let (mut last, mut silent) = (0, Duration::ZERO);
+        while silent < limit {
+            tokio::time::sleep(TICK).await;
+            let now = self.0.load(Relaxed);
+            silent = if now == last && now % 2 == 1 { silent + TICK } else { Duration::ZERO };
+            last = now;
+        }
+    }
+}
 
 /// What became of a transaction, or of one call in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,8 +62,8 @@ pub(crate) enum End {
     Aborted(String),
 }
 
-/// Makes a call until it works or the transaction is lost; one that is lost is aborted. Blocks. Counts the single calls in `made`, of which each comes back
-/// within its patience unless the client has lost an answer.
+/// Makes a call until it works or the transaction is lost; one that is lost is aborted. Blocks. Each single call comes back within its patience unless the
+/// client has lost an answer, which `calls` tells.
 ///
 /// # Errors
 /// One after which the producer cannot go on: it was fenced, lacks a right, or the call makes no sense to the brokers.
@@ -36,15 +71,20 @@ pub(crate) fn call<C: ProducerContext + 'static>(
     client: &ThreadedProducer<C>,
     brokers: &str,
     what: &str,
-    made: &AtomicU64,
+    calls: &Calls,
     call: impl Fn(&ThreadedProducer<C>) -> KafkaResult<()>,
 ) -> Result<End, KafkaError> {
     let (begun, mut said) = (Instant::now(), Instant::now());
     let mut aborting: Option<String> = None;
     let mut waiting: Option<Wait> = None;
     loop {
-        made.fetch_add(1, Relaxed);
-        let result = if aborting.is_some() { client.abort_transaction(PATIENCE) } else { call(client) };
+        let result = calls.made(|| match aborting {
+            Some(_) => client.abort_transaction(PATIENCE),
+            None => {
+                failpoint::stall(what);
+                call(client)
+            }
+        });
         let Err(error) = result else { return Ok(aborting.map_or(End::Committed, End::Aborted)) };
         match &error {
             KafkaError::Transaction(e) if e.is_fatal() => return Err(error),
@@ -83,4 +123,28 @@ pub trait Member: Send + Sync {
     /// # Errors
     /// [`crate::Error::Failed`] if the consumer has ended.
     fn offsets(&self, points: &[&CommitPoint]) -> Result<Option<(TopicPartitionList, ConsumerGroupMetadata)>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was once waited for until the watchdog ended the worker, half an hour later.
+    #[tokio::test]
+    async fn a_client_that_does_not_come_back_is_given_up_and_one_that_calls_again_is_not() {
+        let (limit, patience) = (2 * TICK, 6 * TICK);
+        let calls = Calls::default();
+        let again = async {
+            for _ in 0..6 {
+                calls.0.fetch_add(2, Relaxed);
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        tokio::select! {
+            () = calls.silent(limit) => panic!("it still called, and then made no call"),
+            () = again => {}
+        }
+        calls.0.fetch_add(1, Relaxed);
+        assert!(tokio::time::timeout(patience, calls.silent(limit)).await.is_ok());
+    }
 }

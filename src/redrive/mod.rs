@@ -9,6 +9,7 @@ mod report;
 mod transfer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
 use crate::flow::Header;
+use crate::kafka::transaction::Calls;
 use crate::kafka::{Asking, TopicState, asking_client, client_config, creation_error, lasting, missing_topic, topic_limits, topic_state};
 use crate::sink::kafka::encoded_size;
 use crate::{Context, Error, Result};
@@ -80,9 +82,14 @@ pub async fn redrive(
     let limits = topic_limits(&options.brokers, &options.properties, std::slice::from_ref(&options.to)).await?;
     let largest = limits.first().map_or(crate::kafka::DEFAULT_MAX_MESSAGE, |l| l.max_message);
     let stop = stop.clone();
-    tokio::task::spawn_blocking(move || Redrive::open(options, largest)?.run(&stop, &progress))
-        .await
-        .map_err(|e| Error::failed(format!("the redrive broke off: {e}")))?
+    let brokers = options.brokers.clone();
+    let calls = Arc::new(Calls::default());
+    let told = calls.clone();
+    let redrive = tokio::task::spawn_blocking(move || Redrive::open(options, largest, told)?.run(&stop, &progress));
+    tokio::select! {
+        ended = redrive => ended.map_err(|e| Error::failed(format!("the redrive broke off: {e}")))?,
+        why = calls.stuck() => Err(Error::failed(format!("Kafka at {brokers}: {why}; what was committed stays; run it again to go on from there"))),
+    }
 }
 
 /// Whether the brokers answer and have both topics. Blocks.
@@ -129,9 +136,9 @@ struct Redrive {
 }
 
 impl Redrive {
-    fn open(options: RedriveOptions, largest: usize) -> Result<Self> {
+    fn open(options: RedriveOptions, largest: usize, calls: Arc<Calls>) -> Result<Self> {
         let transfer = (!options.dry_run)
-            .then(|| Transfer::start(&options.brokers, &options.properties, &options.to, &options.group, largest))
+            .then(|| Transfer::start(&options.brokers, &options.properties, &options.to, &options.group, largest, calls))
             .transpose()?;
         let fixed = [
             ("group.id", &*options.group),

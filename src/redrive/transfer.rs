@@ -1,7 +1,7 @@
 //! Letters and positions in one transaction.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -11,7 +11,7 @@ use rdkafka::message::{Header as Field, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use crate::flow::Header;
-use crate::kafka::transaction::{self, End, PATIENCE};
+use crate::kafka::transaction::{self, Calls, End, PATIENCE};
 use crate::kafka::{client_config, creation_error};
 use crate::{Error, Result};
 
@@ -31,6 +31,7 @@ pub struct Transfer {
     brokers: String,
     to: String,
     group: String,
+    calls: Arc<Calls>,
 }
 
 impl Transfer {
@@ -38,7 +39,14 @@ impl Transfer {
     ///
     /// # Errors
     /// [`Error::Config`] if a property is refused, [`Error::Failed`] if the brokers allow no transactions.
-    pub fn start(brokers: &str, properties: &BTreeMap<String, String>, to: &str, group: &str, largest: usize) -> Result<Self> {
+    pub fn start(
+        brokers: &str,
+        properties: &BTreeMap<String, String>,
+        to: &str,
+        group: &str,
+        largest: usize,
+        calls: Arc<Calls>,
+    ) -> Result<Self> {
         let defaults = [
             ("client.id", "lakelens-redrive"),
             ("linger.ms", "5"),
@@ -49,7 +57,7 @@ impl Transfer {
         ];
         let fixed = [("transactional.id", group), ("enable.idempotence", "true"), ("acks", "all")];
         let client = client_config(brokers, properties, &defaults, &fixed)?.create().map_err(creation_error)?;
-        let transfer = Self { client, brokers: brokers.to_owned(), to: to.to_owned(), group: group.to_owned() };
+        let transfer = Self { client, brokers: brokers.to_owned(), to: to.to_owned(), group: group.to_owned(), calls };
         match transfer.call("beginning", |client| client.init_transactions(PATIENCE))? {
             End::Committed => Ok(transfer),
             End::Aborted(why) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {why}"))),
@@ -108,7 +116,7 @@ impl Transfer {
     }
 
     fn call(&self, what: &str, call: impl Fn(&ThreadedProducer<DefaultProducerContext>) -> KafkaResult<()>) -> Result<End> {
-        transaction::call(&self.client, &self.brokers, what, &AtomicU64::default(), call).map_err(|error| self.fatal(what, &error))
+        transaction::call(&self.client, &self.brokers, what, &self.calls, call).map_err(|error| self.fatal(what, &error))
     }
 
     fn fatal(&self, what: &str, error: &KafkaError) -> Error {

@@ -18,6 +18,7 @@ import lines
 import links
 import scenarios
 import schedule
+import stuck
 from cluster import Cluster
 from faults import FAULTS
 from pictures_server import PictureServer
@@ -28,7 +29,7 @@ from world import World, verify
 WORKERS = 4
 PARTITIONS = 4
 GROUP = "lakelens-faults"
-PARTS = ["breaks", "disk", "lost", "archive", "lines", "resnet50", "storm"]
+PARTS = ["breaks", "disk", "lost", "stuck", "archive", "lines", "resnet50", "storm"]
 RESNET50_MINUTES = 3
 #: From here on the long form must reach its minimums.
 LONG_MINUTES = 30
@@ -143,7 +144,7 @@ def main():
     print(f"seed {options.seed}", flush=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     asked = options.only or [part for part in PARTS if not (options.short and part == "resnet50")]
-    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "archive": archive.archive, "lines": lines.lines, "resnet50": resnet50, "storm": storm}
+    parts = {"breaks": scenarios.breaks, "disk": scenarios.disk_full, "lost": scenarios.lost_input, "stuck": stuck.stuck, "archive": archive.archive, "lines": lines.lines, "resnet50": resnet50, "storm": storm}
     stage = Stage(options.binary, options.seed)
     results = {}
     try:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -13,16 +13,11 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::flow::CommitPoint;
 use crate::kafka::lasting;
-use crate::kafka::transaction::{End, Member, PATIENCE, call, delivered};
+use crate::kafka::transaction::{Calls, End, Member, PATIENCE, call, delivered};
 use crate::telemetry::Stats;
 
 /// Between a transaction that was aborted and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// After so long in one call the client is taken for stuck: a call takes [`PATIENCE`], twice that where it flushes first. librdkafka (2.12) was seen to wait
-/// without end in `send_offsets_to_transaction` after the group's coordinator had been killed.
-const SILENCE: Duration = Duration::from_secs(40);
-const TICK: Duration = Duration::from_secs(1);
-
 /// One producer for all sinks of a pipeline, and the consumers whose offsets it commits.
 pub struct Transactions {
     client: Arc<Client>,
@@ -117,31 +112,19 @@ impl Transactions {
         what: &'static str,
         make: impl Fn(&super::producer::Inner) -> rdkafka::error::KafkaResult<()> + Send + 'static,
     ) -> Result<End> {
-        let (client, calls) = (self.client.clone(), Arc::new(AtomicU64::default()));
-        let (brokers, made) = (client.brokers.clone(), calls.clone());
-        let step = tokio::task::spawn_blocking(move || client.inner().map(|inner| call(inner, &client.brokers, what, &made, make)));
+        let (client, calls) = (self.client.clone(), Arc::new(Calls::default()));
+        let (brokers, told) = (client.brokers.clone(), calls.clone());
+        let step = tokio::task::spawn_blocking(move || client.inner().map(|inner| call(inner, &client.brokers, what, &told, make)));
         let result = tokio::select! {
             result = step => result.map_err(Error::failed)??,
-            () = silence(&calls, SILENCE) => return Err(Error::failed(format!(
-                "{what} at {brokers}: the producer cannot go on; start the worker again (its client has not come back from one call for {SILENCE:?}: it has \
-                 lost an answer of a broker). What was not committed is read again"
+            why = calls.stuck() => return Err(Error::failed(format!(
+                "{what} at {brokers}: the producer cannot go on; start the worker again ({why}). What was not committed is read again"
             ))),
         };
         result.map_err(|error| {
             self.stats.transactions.fenced.fetch_add(u64::from(is_fenced(&error)), Relaxed);
             fatal(&brokers, what, &error)
         })
-    }
-}
-
-/// Returns when no further call was made for so long; time in which this process was frozen does not count.
-async fn silence(calls: &AtomicU64, limit: Duration) {
-    let (mut last, mut silent) = (0, Duration::ZERO);
-    while silent < limit {
-        tokio::time::sleep(TICK).await;
-        let now = calls.load(Relaxed);
-        silent = if now == last { silent + TICK } else { Duration::ZERO };
-        last = now;
     }
 }
 
@@ -158,29 +141,6 @@ fn fatal(brokers: &str, what: &str, error: &KafkaError) -> Error {
         code => {
             let why = code.and_then(lasting).unwrap_or("the producer cannot go on; start the worker again");
             Error::failed(format!("{what} at {brokers}: {why} ({error})"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// It was once waited for until the watchdog ended the worker, half an hour later.
-    #[tokio::test]
-    async fn a_client_that_does_not_come_back_is_given_up_and_one_that_calls_again_is_not() {
-        let limit = 2 * TICK;
-        let calls = AtomicU64::new(1);
-        assert!(tokio::time::timeout(limit + 4 * TICK, silence(&calls, limit)).await.is_ok());
-        let again = async {
-            for _ in 0..6 {
-                tokio::time::sleep(TICK).await;
-                calls.fetch_add(1, Relaxed);
-            }
-        };
-        tokio::select! {
-            () = silence(&calls, limit) => panic!("it still called"),
-            () = again => {}
         }
     }
 }
