@@ -31,6 +31,9 @@ pub struct Args {
     /// Count only: nothing is sent and no position changes.
     #[arg(long)]
     dry_run: bool,
+    /// Begin with the oldest letters where the group has no position, even if they are older than brokers keep positions.
+    #[arg(long)]
+    from_start: bool,
     /// The consumer group that the positions are kept under; `lakelens-redrive.TOPIC` where not given.
     #[arg(long)]
     group: Option<String>,
@@ -55,6 +58,7 @@ pub async fn run(args: Args, common: Common) -> Result<()> {
         group,
         max_items: args.max_items.unwrap_or(u64::MAX),
         dry_run: args.dry_run,
+        from_start: args.from_start,
         properties: properties(&args.properties)?,
     };
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };

@@ -1,8 +1,10 @@
 //! `lakelens redrive`: dead letters of chosen reasons back to a topic, each exactly once.
 //!
 //! The letters, and how far each reason has come, go into one transaction. The positions belong to a consumer group that nobody joins; who begins
-//! fences whoever redrove under it before (one transactional id a group), and only then asks for the positions.
+//! fences whoever redrove under it before (one transactional id a group), and only then asks for the positions. Brokers forget positions that are not
+//! committed for long, so each run commits all of them.
 
+mod forgotten;
 mod letter;
 mod positions;
 mod report;
@@ -56,6 +58,8 @@ pub struct RedriveOptions {
     pub max_items: u64,
     /// Count only.
     pub dry_run: bool,
+    /// Begin with the oldest letters where the group has no position, even if a position may have been forgotten.
+    pub from_start: bool,
     /// Passed through to librdkafka.
     pub properties: BTreeMap<String, String>,
 }
@@ -63,8 +67,8 @@ pub struct RedriveOptions {
 /// Reads the dead letters from the reasons' positions to the present end, and sends those of the chosen reasons back.
 ///
 /// # Errors
-/// [`Error::Config`] if a topic does not exist or the letters would feed themselves, [`Error::Failed`] if brokers are away or another redrive took
-/// over. What was committed by then stays, and the next run goes on from there.
+/// [`Error::Config`] if a topic does not exist or the letters would feed themselves, [`Error::Failed`] if brokers are away, another redrive took over, or
+/// positions may have been forgotten (see `from_start`). What was committed by then stays, and the next run goes on from there.
 pub async fn redrive(
     options: RedriveOptions,
     stop: &CancellationToken,
@@ -117,13 +121,13 @@ fn look_for_topics(options: &RedriveOptions) -> Result<()> {
 
 /// One partition of the dead letters.
 struct Part {
-    /// Where reading begins.
-    from: i64,
     /// The end as it was in the beginning; `None` once it is reached.
     end: Option<i64>,
     positions: Positions,
     /// Everything below it is in this batch or an earlier one.
     next: i64,
+    /// `next` as this run committed it last.
+    kept: Option<i64>,
 }
 
 struct Redrive {
@@ -171,19 +175,37 @@ impl Redrive {
             .committed_offsets(asked, SERVER_TIMEOUT)
             .context(format!("cannot ask for the positions of the group `{}`", self.options.group))?;
         let mut assignment = TopicPartitionList::new();
+        let mut fresh = Vec::new();
         for id in ids {
             let (low, high) =
                 self.consumer.fetch_watermarks(topic, id, SERVER_TIMEOUT).context(format!("cannot ask for the end of {topic}/{id}"))?;
-            let positions = match committed.find_partition(topic, id) {
+            let found = committed.find_partition(topic, id);
+            if let Some(found) = &found {
+                found.error().context(format!("cannot ask for the position of the group `{}` in {topic}/{id}", self.options.group))?;
+            }
+            let positions = match found {
                 Some(found) if matches!(found.offset(), Offset::Offset(_)) => Positions::read(found.metadata())
                     .map_err(|e| Error::config(format!("the group `{}` at {topic}/{id}: {e}", self.options.group)))?,
-                _ => Positions::default(),
+                _ => {
+                    if low < high {
+                        fresh.push((id, low));
+                    }
+                    Positions::default()
+                }
             };
             let from = positions.lowest(self.options.reasons.iter().copied()).max(low);
             if from < high {
                 assignment.add_partition_offset(topic, id, Offset::Offset(from)).context(format!("cannot read {topic}"))?;
             }
-            self.parts.insert(id, Part { from, end: (from < high).then_some(high), positions, next: from });
+            self.parts.insert(id, Part { end: (from < high).then_some(high), positions, next: from, kept: None });
+        }
+        if !self.options.from_start
+            && let Some(what) = forgotten::suspicion(&self.consumer, topic, &self.options.group, &fresh)?
+        {
+            match self.options.dry_run {
+                true => tracing::warn!("{what}"),
+                false => return Err(Error::failed(what)),
+            }
         }
         self.consumer.assign(&assignment).context(format!("cannot read {topic}"))
     }
@@ -198,6 +220,8 @@ impl Redrive {
             self.commit(&letters)?;
             progress(&self.report);
         }
+        // Nothing may have been there to read, and the positions are renewed all the same.
+        self.commit(&[])?;
         Ok(self.report)
     }
 
@@ -289,11 +313,11 @@ impl Redrive {
         }
     }
 
-    /// Sends the letters of a batch, with the positions that they were read up to.
+    /// Sends the letters of a batch, with the positions that they were read up to. The first time all positions are committed, then those that moved.
     fn commit(&mut self, letters: &[Back]) -> Result<()> {
         let mut offsets = TopicPartitionList::new();
         for (id, part) in &mut self.parts {
-            if part.next > part.from {
+            if part.kept.replace(part.next) != Some(part.next) {
                 part.positions.advance(&self.options.reasons, part.next);
                 // For those who look at the group's lag: below it nothing of any reason is left.
                 let lowest = Offset::Offset(part.positions.lowest(reasons()));

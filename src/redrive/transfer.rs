@@ -11,7 +11,7 @@ use rdkafka::message::{Header as Field, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
 use crate::flow::Header;
-use crate::kafka::transaction::{self, Calls, End, PATIENCE};
+use crate::kafka::transaction::{self, Calls, End, PATIENCE, REFUSALS};
 use crate::kafka::{client_config, creation_error};
 use crate::{Error, Result};
 
@@ -60,7 +60,7 @@ impl Transfer {
         let transfer = Self { client, brokers: brokers.to_owned(), to: to.to_owned(), group: group.to_owned(), calls };
         match transfer.call("beginning", |client| client.init_transactions(PATIENCE))? {
             End::Committed => Ok(transfer),
-            End::Aborted(why) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {why}"))),
+            End::Aborted(abort) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {}", abort.why))),
         }
     }
 
@@ -69,11 +69,18 @@ impl Transfer {
     /// # Errors
     /// One that trying again does not mend; nothing of this batch is seen by readers then.
     pub fn send(&self, letters: &[Back], positions: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<()> {
+        let mut refusals = 0;
         loop {
-            match self.once(letters, positions, group)? {
+            let abort = match self.once(letters, positions, group)? {
                 End::Committed => return Ok(()),
-                End::Aborted(why) => tracing::warn!("a transaction was taken back, and is made again: {why}"),
+                End::Aborted(abort) => abort,
+            };
+            refusals = if abort.lasting.is_some() { refusals + 1 } else { 0 };
+            if let Some(what) = abort.lasting.filter(|_| refusals >= REFUSALS) {
+                let (to, brokers, why) = (&self.to, &self.brokers, abort.why);
+                return Err(Error::failed(format!("writing to `{to}` at {brokers}: {what} ({why}); nothing of this batch was sent")));
             }
+            tracing::warn!("a transaction was taken back, and is made again: {}", abort.why);
             std::thread::sleep(PAUSE);
         }
     }

@@ -19,8 +19,13 @@ def redrive(lakelens, dead, to, *more, **how):
     return json.loads(done.stdout)
 
 
-def letters(dead, reasons):
-    """Letters as a worker writes them, of the reasons in this order, and one transaction in eight aborted."""
+def group_of(dead):
+    return f"lakelens-redrive.{dead}"
+
+
+def letters(dead, reasons, days=0, partition=-1):
+    """Letters as a worker writes them (so many days ago), of the reasons in this order, and one transaction in eight aborted."""
+    written_at = int((time.time() - days * 86400) * 1000)
     producer = confluent_kafka.Producer({"bootstrap.servers": BROKERS, "transactional.id": uuid.uuid4().hex})
     producer.init_transactions(30)
     written = []
@@ -29,7 +34,7 @@ def letters(dead, reasons):
         batch = [(start + n, reason) for n, reason in enumerate(reasons[start : start + 50])]
         for n, reason in batch:
             names = {"lakelens.error.reason": reason, "lakelens.source.offset": str(n), "lakelens.source.item": "0", "lakelens.attempt": "1", "own": f"h{n}"}
-            producer.produce(dead, value=f"s3://b/{n}.jpg", key=f"k{n}", headers=list(names.items()))
+            producer.produce(dead, value=f"s3://b/{n}.jpg", key=f"k{n}", headers=list(names.items()), timestamp=written_at, partition=partition)
         if (start // 50) % 8 == 7:
             # An abort while the transaction's first request is on its way is refused by the broker, for good.
             producer.flush(30)
@@ -124,3 +129,76 @@ def test_a_redrive_onto_itself_or_from_nowhere_is_refused(kafka, lakelens):
     dead = kafka.topic("dead")
     assert "for ever" in lakelens.run("redrive", "--brokers", BROKERS, "--topic", dead, "--to", dead, code=2).stderr
     assert "no-such" in lakelens.run("redrive", "--brokers", BROKERS, "--topic", "no-such", "--to", dead, code=2).stderr
+
+
+def renewed(kafka, group, topic, partitions, times):
+    """Fails unless each position was committed so many times, of which brokers tell nobody: as their own topic of offsets has it."""
+    text = b"".join(len(name).to_bytes(2, "big") + name.encode() for name in (group, topic))
+    # A transaction that a killed worker of another test left open holds readers back until it times out.
+    deadline = time.monotonic() + 120
+    while True:
+        # Keys are a version of two bytes, group and topic, and four bytes of the partition.
+        ours = [m.key() for m in kafka.read("__consumer_offsets") if m.value() is not None and (m.key() or b"")[2:-4] == text]
+        count = Counter(int.from_bytes(key[-4:], "big") for key in ours)
+        # The partition that letters are read from may be committed more often.
+        least = min(count[p] for p in range(partitions))
+        if least >= times or time.monotonic() > deadline:
+            assert least == times, (count, times)
+            return
+        time.sleep(1)
+
+
+def test_positions_expired_where_nothing_new_came(kafka, lakelens):
+    dead, to = kafka.topic("dead", 3), kafka.topic("again", 2)
+    group = group_of(dead)
+    redrive(lakelens, dead, to, "--dry-run")
+    assert kafka.committed(group, dead, 3) == [confluent_kafka.OFFSET_INVALID] * 3
+    redrive(lakelens, dead, to)
+    assert kafka.committed(group, dead, 3) == [0] * 3
+    renewed(kafka, group, dead, 3, 1)
+    letters(dead, ["unavailable"] * 7, partition=1)
+    assert redrive(lakelens, dead, to)["reasons"]["unavailable"]["redriven"] == 7
+    renewed(kafka, group, dead, 3, 2)
+    # Nothing to read, and other reasons than before: each run renews all of them.
+    redrive(lakelens, dead, to)
+    redrive(lakelens, dead, to, "--reason", "not_found")
+    renewed(kafka, group, dead, 3, 4)
+    assert sum(c["redriven"] for c in redrive(lakelens, dead, to)["reasons"].values()) == 0
+    assert len(kafka.read(to)) == 7
+
+
+def refused(lakelens, dead, to):
+    said = lakelens.run("redrive", "--brokers", BROKERS, "--topic", dead, "--to", to, code=1).stderr
+    for part in [f"`{group_of(dead)}` has no position in {dead}/0, {dead}/1", "may have been redriven before", "offsets.retention.minutes", "--from-start"]:
+        assert part in said, (part, said)
+
+
+def test_letters_older_than_brokers_keep_positions_go_only_when_asked_for(kafka, lakelens):
+    # Their own time is what retention goes by, and would delete them.
+    dead, to = kafka.topic("dead", 2, retention_ms=-1), kafka.topic("again", 2)
+    for partition in range(2):
+        letters(dead, ["unavailable"] * 20, days=8, partition=partition)
+    refused(lakelens, dead, to)
+    assert kafka.read(to) == []
+    dry = lakelens.run("redrive", "--brokers", BROKERS, "--topic", dead, "--to", to, "--json", "--dry-run")
+    assert json.loads(dry.stdout)["reasons"]["unavailable"]["redriven"] == 40 and "--from-start" in dry.stderr, dry.stderr
+
+    assert redrive(lakelens, dead, to, "--from-start")["reasons"]["unavailable"]["redriven"] == 40
+    assert redrive(lakelens, dead, to)["read"] == 0
+    letters(dead, ["unavailable"] * 5)
+    assert redrive(lakelens, dead, to)["reasons"]["unavailable"]["redriven"] == 5
+    assert len(kafka.read(to)) == 45
+
+
+def test_letters_went_twice_after_the_brokers_had_forgotten_the_positions(kafka, lakelens):
+    dead, to = kafka.topic("dead", 2, retention_ms=-1), kafka.topic("again", 2)
+    for partition in range(2):
+        letters(dead, ["unavailable"] * 20, days=8, partition=partition)
+    redrive(lakelens, dead, to, "--from-start")
+    assert -1 < min(kafka.committed(group_of(dead), dead, 2))
+    # As when they expire: the group's last offset takes the group with it.
+    for future in kafka.admin.delete_consumer_groups([group_of(dead)]).values():
+        future.result(30)
+    letters(dead, ["unavailable"] * 5)
+    refused(lakelens, dead, to)
+    assert Counter(Counter(m.value() for m in kafka.read(to)).values()) == {2: 20}
