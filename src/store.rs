@@ -43,6 +43,21 @@ pub fn split_s3(uri: &str) -> Option<(&str, &str)> {
     (!bucket.is_empty()).then_some((bucket, key))
 }
 
+/// Whether an answer is about the moment and not about the request, as `fetch::s3` has it.
+pub fn may_pass(status: u16, code: Option<&str>) -> bool {
+    let codes = [
+        "RequestTimeout",
+        "InternalError",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "TooManyRequests",
+    ];
+    matches!(status, 408 | 429 | 500..) || code.is_some_and(|code| codes.contains(&code))
+}
+
 /// What S3 said, and what to do about it.
 pub struct Problem {
     /// Code and message, or why there is no answer.
@@ -54,6 +69,17 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// One that may pass.
+    pub fn transient(text: String) -> Self {
+        Self { text, advice: None, denied: false }
+    }
+
+    /// As [`Self::of`], of a bucket that was tried at the start: where no server has answered since, credentials that are missing may just be late.
+    pub fn since<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Self {
+        let problem = Self::of(error);
+        if error.raw_response().is_some() { problem } else { Self::transient(problem.text) }
+    }
+
     /// Reads an error of a request that concerns a bucket as a whole.
     pub fn of<E: ProvideErrorMetadata + std::error::Error + 'static>(error: &SdkError<E>) -> Self {
         let text = match (error.code(), error.message()) {
@@ -63,12 +89,24 @@ impl Problem {
         };
         let status = error.raw_response().map(|r| r.status().as_u16());
         let advice = match (status, error.code()) {
-            // What some servers say of an unknown key, with status 404.
-            (_, Some("XAdminUserNotFound")) => Some("the credentials are refused: check the access key"),
+            (Some(status), code) if may_pass(status, code) => None,
+            // S3 says some of them with status 400, and other servers the last one with 404.
+            (
+                _,
+                Some(
+                    "InvalidAccessKeyId"
+                    | "SignatureDoesNotMatch"
+                    | "ExpiredToken"
+                    | "InvalidToken"
+                    | "TokenRefreshRequired"
+                    | "InvalidSecurity"
+                    | "XAdminUserNotFound",
+                ),
+            ) => Some("the credentials are refused: check the access key, the secret and their expiry"),
+            (_, Some("RequestTimeTooSkewed")) => Some("this machine's clock is wrong; set it"),
             (Some(301 | 307 | 400), _) => Some("check the region and the endpoint"),
             (_, Some("NoSuchBucket")) | (Some(404), _) => Some("there is no such bucket"),
             (Some(401 | 403), _) => Some("the credentials are refused, or may not list this bucket (s3:ListBucket)"),
-            (Some(429), _) => None,
             (Some(400..=499), _) => Some("the server refuses the request"),
             (None, _) if matches!(error, SdkError::ConstructionFailure(_)) => {
                 Some("the request cannot be made; check the credentials and the endpoint")
@@ -92,6 +130,6 @@ pub async fn try_bucket(client: &Client, bucket: &str, limit: Duration) -> Resul
     match tokio::time::timeout(limit, listing).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(Problem::of(&error)),
-        Err(_) => Err(Problem { text: format!("no answer within {} s", limit.as_secs()), advice: None, denied: false }),
+        Err(_) => Err(Problem::transient(format!("no answer within {} s", limit.as_secs()))),
     }
 }

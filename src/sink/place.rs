@@ -2,20 +2,21 @@
 //! never replaced.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
+use parquet::errors::ParquetError;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use tempfile::NamedTempFile;
 
 use super::room::{cannot_write, patiently};
 use crate::error::chain;
-use crate::store::{Problem, split_s3, try_bucket};
+use crate::store::{Problem, may_pass, split_s3, try_bucket};
 use crate::telemetry::{On, Wait};
 use crate::temporary::temporary_in;
 use crate::{Context, Error, Result};
@@ -34,6 +35,10 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// Time for one attempt to write: this, and so many bytes a second.
 const WRITE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 100 << 10;
+
+/// What to do where S3 refuses HEAD, whose answer has no body to say why.
+const RIGHTS: &str = "looking at a file there needs the right s3:GetObject, besides s3:PutObject to write it and s3:ListBucket to find it; give this role \
+                      all three, or see whether its credentials have expired, and start again";
 
 /// A folder or a bucket prefix.
 pub enum Place {
@@ -93,8 +98,8 @@ fn foreign(name: &str, theirs: i64) -> Error {
 /// What became of one attempt to put an object.
 enum Put {
     Done,
-    /// Another file of this name stands there.
-    Taken,
+    /// Another file of this name stands there, or is on its way: what S3 answered.
+    Taken(String),
     /// May pass.
     Again(String),
 }
@@ -158,23 +163,28 @@ impl Place {
 
     /// Below which offset the files of `folder` have every row, as far as they reach beyond `next` (`None`: they do not). Files are put in the order of
     /// their offsets, so the last one says it. Waits for as long as the store is away.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if a file or its folder cannot be read, or the store refuses for good to say what is there.
     pub async fn end_beyond(&self, folder: &Path, next: i64, span: i64) -> Result<Option<i64>> {
         let from = file_name(next.saturating_sub(span.max(BEFORE)).max(0));
+        let (client, bucket, under) = match self {
+            Self::Folder(root) => return Ok(last_in(&root.join(folder), &from)?.filter(|end| *end > next)),
+            Self::Bucket { client, bucket, prefix, .. } => (client, bucket, format!("{prefix}{}/", folder.to_string_lossy())),
+        };
         let mut pause = Duration::from_millis(200);
         let mut waiting: Option<Wait> = None;
         loop {
-            let end = match self {
-                Self::Folder(root) => Ok(last_in(&root.join(folder), &from)),
-                Self::Bucket { client, bucket, prefix, .. } => {
-                    last_object(client, bucket, &format!("{prefix}{}/", folder.to_string_lossy()), &from).await
-                }
-            };
-            match end {
+            match last_object(client, bucket, &under, &from).await {
                 Ok(end) => return Ok(end.filter(|end| *end > next)),
                 Err(Problem { text, denied: true, .. }) => {
                     let what = "files may not be listed, so rows that were written and not committed before this start may come twice";
                     tracing::warn!("{}: {what} ({text}; s3:ListBucket)", folder.display());
                     return Ok(None);
+                }
+                Err(Problem { text, advice: Some(advice), .. }) => {
+                    let what = "how far its files reach cannot be seen";
+                    return Err(Error::failed(format!("s3://{bucket}/{under}: {what}: {text}; {advice}")));
                 }
                 Err(Problem { text, .. }) => {
                     waiting.get_or_insert_with(|| Wait::on(On::Store, format!("what was written to {} before", folder.display())));
@@ -192,12 +202,24 @@ pub fn file_name(first: i64) -> String {
     format!("{first:020}.parquet")
 }
 
-/// The end of the last file in `folder` whose name is not before `from`.
-fn last_in(folder: &Path, from: &str) -> Option<i64> {
-    let entries = fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut names: Vec<String> = entries.filter(|name| name.ends_with(".parquet") && name.as_str() >= from).collect();
+/// The end of the last file in `folder` whose name is not before `from`. Only a folder that is not there is an empty one.
+fn last_in(folder: &Path, from: &str) -> Result<Option<i64>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(|error| cannot_read(folder, &error))?,
+    };
+    let mut names: Vec<String> = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(|error| cannot_read(folder, &error))?.file_name().into_string().ok());
+    }
+    names.retain(|name| name.ends_with(".parquet") && name.as_str() >= from);
     names.sort_unstable();
-    names.iter().rev().find_map(|name| end_of(&folder.join(name)))
+    for path in names.iter().rev().map(|name| folder.join(name)) {
+        if let Some(end) = end_of(&path).map_err(|error| cannot_read(&path, &error))? {
+            return Ok(Some(end));
+        }
+    }
+    Ok(None)
 }
 
 async fn last_object(client: &Client, bucket: &str, folder: &str, from: &str) -> Result<Option<i64>, Problem> {
@@ -205,14 +227,13 @@ async fn last_object(client: &Client, bucket: &str, folder: &str, from: &str) ->
     // Without its ending it comes before `from` itself.
     let after = format!("{folder}{}", from.trim_end_matches(".parquet"));
     let mut pages = client.list_objects_v2().bucket(bucket).prefix(folder).start_after(after).into_paginator().send();
-    let transient = |text| Problem { text, advice: None, denied: false };
-    let late = |_| transient(format!("no answer within {} s", ANSWER.as_secs()));
+    let late = |_| Problem::transient(format!("no answer within {} s", ANSWER.as_secs()));
     while let Some(page) = tokio::time::timeout(ANSWER, pages.next()).await.map_err(late)? {
-        let page = page.map_err(|e| Problem::of(&e))?;
+        let page = page.map_err(|e| Problem::since(&e))?;
         names.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
     }
     for key in names.iter().rev().filter(|key| key.ends_with(".parquet")) {
-        if let Some((_, Some(end))) = standing(client, bucket, key).await.map_err(transient)? {
+        if let Some((_, Some(end))) = standing(client, bucket, key).await? {
             return Ok(Some(end));
         }
     }
@@ -224,21 +245,23 @@ async fn put_locally(path: &Path, file: NamedTempFile, cover: Cover) -> Result<i
     patiently(folder, || fs::create_dir_all(folder)).await?;
     let mut file = Some(file);
     let met = patiently(path, || {
-        let Some(whole) = file.take() else { return Ok(Meeting::Replaced) };
+        let Some(whole) = file.take() else { return Ok(Ok(Meeting::Replaced)) };
         let persisted = match whole.persist_noclobber(path) {
-            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => match cover.meets(end_of(path)) {
-                Meeting::Replaced => error.file.persist(path),
-                // The temporary file goes.
-                met => return Ok(met),
+            // Where it returns, the temporary file goes.
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => match end_of(path).map(|theirs| cover.meets(theirs)) {
+                Ok(Meeting::Replaced) => error.file.persist(path),
+                Ok(met) => return Ok(Ok(met)),
+                // It may be one that others have built upon.
+                Err(error) => return Ok(Err(cannot_read(path, &error))),
             },
             other => other,
         };
-        persisted.map(|_| Meeting::Replaced).map_err(|error| {
+        persisted.map(|_| Ok(Meeting::Replaced)).map_err(|error| {
             file = Some(error.file);
             error.error
         })
     })
-    .await?;
+    .await??;
     let end = match met {
         Meeting::Replaced => cover.end,
         Meeting::Stays(theirs) => theirs,
@@ -252,11 +275,40 @@ async fn put_locally(path: &Path, file: NamedTempFile, cover: Cover) -> Result<i
     Ok(end)
 }
 
-/// The offset that an existing file ends before; `None` if it is no file of ours.
-fn end_of(path: &Path) -> Option<i64> {
-    let reader = SerializedFileReader::new(fs::File::open(path).ok()?).ok()?;
-    let facts = reader.metadata().file_metadata().key_value_metadata()?;
-    facts.iter().find(|fact| fact.key == END)?.value.as_ref()?.parse().ok()
+/// The error of reading what stands at `path`, with what can be done about it.
+fn cannot_read(path: &Path, error: &io::Error) -> Error {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => "let the user that lakelens runs as read there, and start again",
+        _ => "see to the disk, or to the limit of open files (ulimit -n), and start again",
+    };
+    let what = "so how far the rows there reach is unknown, and nothing is replaced";
+    Error::failed(format!("cannot read {}: {error}, {what}; {advice}", path.display()))
+}
+
+/// The offset that an existing file ends before; `None` if none is there or it is no file of ours.
+///
+/// # Errors
+/// What the system says where it cannot be read: then it may well be ours.
+fn end_of(path: &Path) -> io::Result<Option<i64>> {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    // Asked for here, since the reader takes a file for empty if its length cannot be had.
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let reader = match SerializedFileReader::new(file) {
+        Ok(reader) => reader,
+        Err(ParquetError::External(cause)) => match cause.downcast::<io::Error>() {
+            Ok(error) if error.raw_os_error().is_some() => return Err(*error),
+            // Of the bytes, not of the disk.
+            _ => return Ok(None),
+        },
+        Err(_) => return Ok(None),
+    };
+    let facts = reader.metadata().file_metadata().key_value_metadata();
+    Ok(facts.and_then(|facts| facts.iter().find(|fact| fact.key == END)?.value.as_ref()?.parse().ok()))
 }
 
 async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFile, cover: Cover, conditional: bool) -> Result<i64> {
@@ -267,20 +319,27 @@ async fn put_object(client: &Client, bucket: &str, key: &str, file: &NamedTempFi
         let put = attempt(client, bucket, key, file, cover.end, conditional, expected.as_deref()).await?;
         let again = match put {
             Put::Done => return Ok(cover.end),
-            Put::Taken => match standing(client, bucket, key).await {
+            // The same answer may come for as long as another writer is at it, and each round sends the whole file.
+            Put::Taken(said) => match standing(client, bucket, key).await {
                 Ok(None) => {
                     expected = None;
-                    continue;
+                    format!("S3 answers {said}, and no file stands there")
                 }
                 Ok(Some((etag, theirs))) => match cover.meets(theirs) {
                     Meeting::Stays(theirs) => return Ok(theirs),
                     Meeting::Foreign(theirs) => return Err(foreign(&format!("s3://{bucket}/{key}"), theirs)),
+                    Meeting::Replaced if expected.as_ref() == Some(&etag) => {
+                        format!("S3 answers {said}, and the file there has not changed")
+                    }
                     Meeting::Replaced => {
                         expected = Some(etag);
                         continue;
                     }
                 },
-                Err(detail) => detail,
+                Err(Problem { text, advice: Some(advice), .. }) => {
+                    return Err(Error::failed(format!("s3://{bucket}/{key} cannot be written: {text}; {advice}")));
+                }
+                Err(Problem { text, .. }) => text,
             },
             Put::Again(detail) => detail,
         };
@@ -315,30 +374,39 @@ async fn attempt(
         Err(_) => return Ok(Put::Again(format!("no answer within {} s", limit.as_secs()))),
     };
     let SdkError::ServiceError(service) = &error else { return Ok(Put::Again(chain(&error))) };
-    let code = service.err().code().unwrap_or("no code").to_owned();
-    match service.raw().status().as_u16() {
-        412 => Ok(Put::Taken),
+    let (status, code) = (service.raw().status().as_u16(), service.err().code());
+    let said = format!("{status} {}", code.unwrap_or("without a code"));
+    match status {
+        412 => Ok(Put::Taken(said)),
+        _ if may_pass(status, code) => Ok(Put::Again(said)),
         // Another writer is at it (S3's ConditionalRequestConflict), or the file of that ETag has gone.
-        409 | 404 if code != "NoSuchBucket" => Ok(Put::Taken),
-        429 | 500.. => Ok(Put::Again(code)),
-        status => Err(Error::failed(format!(
-            "s3://{bucket}/{key} cannot be written: S3 answered {status} {code}; check the bucket and the right s3:PutObject"
+        409 | 404 if !matches!(code, Some("NoSuchBucket" | "XAdminUserNotFound")) => Ok(Put::Taken(said)),
+        _ => Err(Error::failed(format!(
+            "s3://{bucket}/{key} cannot be written: S3 answered {said}; check the bucket, the credentials and the right s3:PutObject"
         ))),
     }
 }
 
 /// ETag and end of the object that stands there, if any does.
-async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(String, Option<i64>)>, String> {
+async fn standing(client: &Client, bucket: &str, key: &str) -> Result<Option<(String, Option<i64>)>, Problem> {
     let Ok(answer) = tokio::time::timeout(ANSWER, client.head_object().bucket(bucket).key(key).send()).await else {
-        return Err(format!("no answer within {} s", ANSWER.as_secs()));
+        return Err(Problem::transient(format!("no answer within {} s", ANSWER.as_secs())));
     };
-    match answer {
+    let error = match answer {
         Ok(head) => {
             let end = head.metadata().and_then(|m| m.get(END_IN_S3)).and_then(|end| end.parse().ok());
-            Ok(Some((head.e_tag.unwrap_or_default(), end)))
+            return Ok(Some((head.e_tag.unwrap_or_default(), end)));
         }
-        Err(SdkError::ServiceError(service)) if service.raw().status().as_u16() == 404 => Ok(None),
-        Err(error) => Err(chain(&error)),
+        Err(error) => error,
+    };
+    match error.raw_response().map(|response| response.status().as_u16()) {
+        Some(404) => Ok(None),
+        // A listing that is denied is no reason to stop, but this is. 400 is what S3 says of an expired token.
+        Some(status @ (400 | 401 | 403)) => {
+            let text = format!("S3 answers {status} to a HEAD of s3://{bucket}/{key}");
+            Err(Problem { text, advice: Some(RIGHTS), denied: false })
+        }
+        _ => Err(Problem::since(&error)),
     }
 }
 
