@@ -63,6 +63,8 @@ def archive(stage, options):
         labeller.wait(60)
 
     wrong = pair.played(stage, options, "archive", lambda number: archive_file(stage, number, topics), end, MET)
+    if labeller.returncode != 0:
+        wrong.append(f"the labeller ended with {labeller.returncode}:\n{(stage.folder / 'archived.log').read_text(errors='replace')[-3000:]}")
     lost, doubled, other, rows = compare(stage, topics)
     print("\n".join([f"{rows} rows; missing {lost}, twice {doubled}, other content {other}", *wrong]), flush=True)
     return not (lost or doubled or other or wrong) and rows > 0

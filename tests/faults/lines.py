@@ -1,9 +1,10 @@
 """JSONL files of two workers, with a folder each, who are killed and frozen while they write.
 
-Delivery is at-least-once: what a worker had not committed when its partition moved stands in both folders. In one folder nothing stands twice, for a file is
-cut back to what is committed whenever its partition begins; and nothing is missing."""
+Delivery is at-least-once: what a worker had not committed when its partition moved stands in both folders, and nothing else does. In one folder
+nothing stands twice, for a file is cut back to what is committed whenever its partition begins; and nothing is missing."""
 
 import json
+import re
 
 import lake
 import pair
@@ -35,12 +36,35 @@ def lines(stage, options):
         twice = len(found) - len({(f.stream, f.position) for f in found})
         print(f"lines: {len(found)} in {folder.name}, {twice} of them twice", flush=True)
         wrong += [f"{folder.name}: {twice} twice in one folder"] * bool(twice) + [f"{folder.name}: empty"] * (not found)
+    both = set.intersection(*({(f.stream, f.position) for f in found} for found in each))
+    wrong += unexcused({position for _, position in both}, starts(stage.folder))[:10]
     verdict = verify.judge(asked, sum(each, []), stage.table)
     for name in ("missing", "unasked", "wrong"):
         wrong += [f"{name}: {entry}" for entry in getattr(verdict, name)[:10]]
     print(f"lines: {verdict.asked} items asked for, {len(verdict.doubled)} stand in both folders, {len(verdict.missing)} missing", flush=True)
     print("\n".join(wrong), end="\n" if wrong else "", flush=True)
     return not wrong
+
+
+def starts(folder):
+    """For each partition when it began, with which worker, and what was committed then; by time, which logs begin their lines with."""
+    begun = {}
+    for number in range(pair.WORKERS):
+        for log in folder.glob(f"lines-{number}-*.log"):
+            for when, topic, partition, offset in re.findall(r"(?m)^(\S+Z) .*?(\S+)/(\d+): assigned, from offset (\d+)", log.read_text(errors="replace")):
+                begun.setdefault((topic, int(partition)), []).append((when, number, int(offset)))
+    return {partition: sorted(entries) for partition, entries in begun.items()}
+
+
+def unexcused(both, begun):
+    """Where a partition began before what was committed already; and positions in both folders that were committed before the second worker had begun."""
+    wrong = []
+    for partition, entries in begun.items():
+        wrong += [f"{partition}: began at {b[2]} after {a[2]} was committed" for a, b in zip(entries, entries[1:]) if b[2] < a[2]]
+    for position in sorted(both):
+        if len({number for _, number, offset in begun.get(position[:2], []) if offset <= position[2]}) < pair.WORKERS:
+            wrong.append(f"{position}: in both folders, though committed before the second worker began")
+    return wrong
 
 
 def found_in(folder, asked):

@@ -205,7 +205,11 @@ def concluded(stage, what, topics, named, gone):
     """Judges a scenario: what was deleted was committed before, or is named; everything that is left came out once."""
     asked, found = verify.read_all(stage.cluster.direct, topics)
     there = {a.position for a in asked}
-    kept = [f for f in found if f.position in there or f.position[2] >= gone.get(f.position[1], 0)]
+    kept, dropped = [], []
+    for f in found:
+        (kept if f.position in there or f.position[2] >= gone.get(f.position[1], 0) else dropped).append(f)
     verdict = verify.judge(asked, kept, stage.table)
+    # What was asked is deleted, but that nothing came out twice can still be seen.
+    verdict.doubled += verify.doubles(dropped)
     print(f"{what}\n{verdict.table()}", flush=True)
     return named and verdict.good

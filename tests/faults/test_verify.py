@@ -5,7 +5,9 @@ import random
 
 import pytest
 
+import lines
 import verify
+import workers
 from verify import Asked, Found
 
 TABLE = {
@@ -73,6 +75,41 @@ def test_an_invented_message_is_unasked(stream):
     assert not (verdict.missing or verdict.doubled or verdict.wrong)
 
 
+def placed(asked, found):
+    """As they come to stand in three partitions of each output, in the order of the input."""
+    found = sorted(found, key=lambda f: f.position)
+    return [dataclasses.replace(message, place=(message.position[2] // 3 % 3, n)) for n, message in enumerate(found)]
+
+
+@pytest.mark.parametrize("stream", ["labels", "embeddings"])
+def test_two_records_of_one_partition_in_the_wrong_order_are_seen(stream):
+    asked, found = lake(300)
+    found = placed(asked, found)
+    assert verify.judge(asked, found[::-1], TABLE).good, "the order of the output counts, not that of reading"
+    first = of(found, stream)
+    one = found[first]
+    beside = (n for n in range(first + 1, len(found)) if found[n].place[0] == one.place[0] and found[n].position[:2] == one.position[:2])
+    second = next(n for n in beside if found[n].stream == stream)
+    found[first], found[second] = (dataclasses.replace(a, place=b.place) for a, b in ((one, found[second]), (found[second], one)))
+    verdict = verify.judge(asked, found, TABLE)
+    assert not verdict.good and verdict.unordered and all(stream in entry for entry in verdict.unordered)
+    assert not (verdict.missing or verdict.doubled or verdict.unasked or verdict.wrong)
+
+
+def test_an_order_that_is_not_promised_is_not_asked_for():
+    def letters(*messages):
+        return verify.out_of_order([Found(stream, position, place=place) for stream, position, place in messages])
+
+    late, early = ("in", 0, 5, 1), ("in", 0, 5, 0)
+    assert letters(("labels", late, (0, 1)), ("labels", early, (0, 2)))
+    assert not letters(("labels", late, (0, 1)), ("labels", early, (1, 2))), "another output partition"
+    assert not letters(("labels", late, (0, 1)), ("labels", ("in", 1, 5, 0), (0, 2))), "another input partition"
+    assert not letters(("labels", late, (0, 1)), ("embeddings", early, (0, 2))), "another topic"
+    assert not letters(("labels", late, (0, 1)), ("labels", late, (0, 2))), "a double"
+    assert not letters(("rejections", late, (0, 1)), ("rejections", early, (0, 2))), "dead letters"
+    assert not letters(("labels", late, None), ("labels", early, None)), "from a file"
+
+
 def test_two_swapped_embeddings_are_wrong():
     asked, found = lake()
     first = of(found, "embeddings")
@@ -118,6 +155,28 @@ def test_a_rejection_of_a_good_picture_is_unasked_and_its_record_missing():
     found[place] = Found("rejections", position, reason="unavailable", value=b"")
     verdict = verify.judge(asked, found, TABLE)
     assert len(verdict.unasked) == 1 and len(verdict.missing) == 1
+
+
+def test_lines_in_both_folders_are_excused_where_nothing_was_committed(tmp_path):
+    def log(number, life, *begun):
+        said = [f"2026-11-27T00:00:{when:02}.000001Z  INFO in/{partition}: assigned, from offset {offset}\n" for when, partition, offset in begun]
+        (tmp_path / f"lines-{number}-{life:02}.log").write_text("".join(said))
+
+    log(0, 0, (1, 0, 0), (1, 1, 0))
+    log(1, 0, (5, 1, 40))
+    log(0, 1, (9, 1, 70))
+    begun = lines.starts(tmp_path)
+    assert begun == {("in", 0): [("2026-11-27T00:00:01.000001Z", 0, 0)], ("in", 1): [(f"2026-11-27T00:00:0{s}.000001Z", w, o) for s, w, o in ((1, 0, 0), (5, 1, 40), (9, 0, 70))]}
+    assert not lines.unexcused({("in", 1, 40, 0), ("in", 1, 90, 0)}, begun)
+    for position in (("in", 1, 39, 0), ("in", 0, 5, 0), ("in", 2, 5, 0)):
+        assert len(lines.unexcused({position}, begun)) == 1
+    log(1, 1, (12, 1, 60))
+    assert "began at 60 after 70" in lines.unexcused(set(), lines.starts(tmp_path))[0]
+
+
+def test_a_client_that_did_not_come_back_is_called_so():
+    text = "committing offsets at b: the producer cannot go on; start the worker again (its client has not come back from one call for 40 s)"
+    assert next(name for name, words in workers.LEGITIMATE.items() if words in text) == "client did not come back"
 
 
 def test_messages_are_read_by_the_contract():

@@ -1,4 +1,4 @@
-"""Compares every item that was asked for with what came out of it: none missing, none twice, none unasked, the content right.
+"""Compares every item that was asked for with what came out of it: none missing, none twice, none unasked, the content and the order right.
 
 A program of its own, which shares nothing with the worker but the contract of its messages: it reads with librdkafka's Python client at
 `read_committed`, from the input topic too, so that nobody's bookkeeping has to be believed.
@@ -33,7 +33,8 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """One message of the output. `stream` is one of STREAMS; what a stream does not have is None."""
+    """One message of the output. `stream` is one of STREAMS; what a stream does not have is None. `place` is the output's (partition, offset), where
+    there is one."""
 
     stream: str
     position: tuple
@@ -44,6 +45,7 @@ class Found:
     embedding: tuple | None = None
     reason: str | None = None
     value: bytes | None = None
+    place: tuple | None = None
 
 
 @dataclasses.dataclass
@@ -56,15 +58,16 @@ class Verdict:
     doubled: list
     unasked: list
     wrong: list
+    unordered: list
 
     @property
     def good(self):
-        return not (self.missing or self.doubled or self.unasked or self.wrong)
+        return not (self.missing or self.doubled or self.unasked or self.wrong or self.unordered)
 
     def table(self):
         lines = [f"{'asked for':<12}{self.asked:>9} items"]
         lines += [f"{stream:<12}{self.found[stream]:>9} found" for stream in STREAMS]
-        for name in ("missing", "doubled", "unasked", "wrong"):
+        for name in ("missing", "doubled", "unasked", "wrong", "unordered"):
             entries = getattr(self, name)
             lines.append(f"{name:<12}{len(entries):>9}" + "".join(f"\n    {entry}" for entry in entries[:10]))
         lines.append("verdict     " + ("every item exactly once, content right" if self.good else "BROKEN"))
@@ -76,15 +79,12 @@ def judge(asked, found, table):
     by_position = {item.position: item for item in asked}
     assert len(by_position) == len(asked), "the input itself names a position twice"
     counts = collections.Counter((f.stream, f.position) for f in found)
-    verdict = Verdict(len(asked), collections.Counter(f.stream for f in found), [], [], [], [])
+    verdict = Verdict(len(asked), collections.Counter(f.stream for f in found), [], doubles(found), [], [], out_of_order(found))
     for item in asked:
         due = table["keys"][item.key]
         for stream in ("rejections",) if "reason" in due else ("labels", "embeddings"):
             if not counts[stream, item.position]:
                 verdict.missing.append(f"{stream} {item.position} id {item.id}")
-    for (stream, position), count in counts.items():
-        if count > 1:
-            verdict.doubled.append(f"{stream} {position}: {count} times")
     for message in found:
         item = by_position.get(message.position)
         if item is None or ("reason" in table["keys"][item.key]) != (message.stream == "rejections"):
@@ -94,6 +94,25 @@ def judge(asked, found, table):
         if faults:
             verdict.wrong.append(f"{message.stream} {message.position} id {item.id}: {', '.join(faults)}")
     return verdict
+
+
+def doubles(found):
+    """What stands more than once in a stream."""
+    counts = collections.Counter((f.stream, f.position) for f in found)
+    return [f"{stream} {position}: {count} times" for (stream, position), count in counts.items() if count > 1]
+
+
+def out_of_order(found):
+    """Records behind a later one of their input partition, in one output partition. The contract promises no order of dead letters, and what has no
+    place cannot be judged. The same position again is a double, and named there."""
+    highest, entries = {}, []
+    for message in sorted((f for f in found if f.place and f.stream != "rejections"), key=lambda f: f.place):
+        lane = (message.stream, message.place[0], message.position[:2])
+        before = highest.setdefault(lane, message.position)
+        if message.position < before:
+            entries.append(f"{message.stream} {message.position} at {message.place}, behind {before}")
+        highest[lane] = max(before, message.position)
+    return entries
 
 
 def differences(message, item, table):
@@ -166,13 +185,14 @@ def asked_of(topic, messages):
     ]
 
 
-def record_of(stream, value):
+def record_of(stream, value, place=None):
     record = json.loads(value)
     source = record["source"]
     position = (source["topic"], source["partition"], source["offset"], source["item"])
     top = (record.get("labels") or [{}])[0]
     embedding = record.get("embedding")
-    return Found(stream, position, record["id"], record["uri"], top.get("index"), top.get("score"), tuple(embedding) if embedding else None)
+    embedding = tuple(embedding) if embedding else None
+    return Found(stream, position, record["id"], record["uri"], top.get("index"), top.get("score"), embedding, place=place)
 
 
 def rejection_of(value, headers):
@@ -184,7 +204,8 @@ def rejection_of(value, headers):
 def read_all(brokers, topics):
     """What was asked and what was found. `topics` names input, labels, embeddings and dead."""
     asked = asked_of(topics["input"], read(brokers, topics["input"]))
-    found = [record_of(stream, value) for stream in ("labels", "embeddings") for _, _, _, value, _ in read(brokers, topics[stream])]
+    records = ((stream, message) for stream in ("labels", "embeddings") for message in read(brokers, topics[stream]))
+    found = [record_of(stream, value, (partition, offset)) for stream, (partition, offset, _, value, _) in records]
     found += [rejection_of(value, headers) for _, _, _, value, headers in read(brokers, topics["dead"])]
     return asked, found
 

@@ -14,6 +14,8 @@ from pictures_server import ACCESS, SECRET, Inside
 SESSION_SECONDS = 6
 #: A worker that ends with code 1 and says one of these did right: it was put out, and starts again.
 LEGITIMATE = {
+    # First, since its message also says that the producer cannot go on.
+    "client did not come back": "has not come back from one call",
     "fenced": "have fenced",
     "fatal Kafka error": "the producer cannot go on",
     "put out of its group": "the group has put this worker out, and taken it in again",
@@ -165,12 +167,14 @@ class Fleet:
         """How often the logs tell of aborts and fencings."""
         texts = [log.read_text(errors="replace") for log in {*self.logs, *(w.log for w in self.workers if w.log)}]
         aborts = collections.Counter(cause(line) for text in texts for line in text.splitlines() if ABORTED in line)
-        ends = collections.Counter(cause(line) for text in texts for line in text.splitlines() if LEGITIMATE["fatal Kafka error"] in line)
+        stuck = LEGITIMATE["client did not come back"]
+        ends = collections.Counter(cause(line) for text in texts for line in text.splitlines() if LEGITIMATE["fatal Kafka error"] in line and stuck not in line)
         return {
             "aborted transactions": aborts.total(),
             **{f"  aborted: {why}": count for why, count in aborts.most_common()},
             "producers that could not go on": ends.total(),
             **{f"  could not go on: {why}": count for why, count in ends.most_common()},
+            "clients that did not come back": sum(text.count(stuck) for text in texts),
             "fencings": sum(len(re.findall("have fenced", text)) for text in texts),
             "partitions lost to the group": sum(text.count("partitions were lost") for text in texts),
         }
