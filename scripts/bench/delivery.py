@@ -1,6 +1,6 @@
 """Exactly-once beside at-least-once, the same worker on the same servers, in turns: the ratio of images a second.
 
-    eval "$(scripts/stack env)"; python scripts/bench/delivery.py [--images 400] [--rounds 5]
+    eval "$(scripts/stack env)"; python scripts/bench/delivery.py [--images 1500] [--rounds 3]
 
 Needs boto3, confluent-kafka, numpy and pillow, and target/release/lakelens. Broker and store share the cores with the worker.
 """
@@ -15,8 +15,8 @@ from lake import ROOT, Lake
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     ratios = []
     with tempfile.TemporaryDirectory() as folder:

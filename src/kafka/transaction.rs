@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{Producer as _, ProducerContext, ThreadedProducer};
 
-use super::SAY_EVERY;
+use super::{SAY_EVERY, lasting};
 use crate::error::Result;
 use crate::failpoint;
 use crate::flow::{CommitPoint, Partition};
@@ -58,9 +58,30 @@ impl Calls {
 pub(crate) enum End {
     /// The call worked; of a commit: readers see everything.
     Committed,
-    /// Nothing of it is seen by readers that read committed messages only, and why.
-    Aborted(String),
+    /// Nothing of it is seen by readers that read committed messages only.
+    Aborted(Abort),
 }
+
+/// Why a transaction was aborted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Abort {
+    /// For people.
+    pub why: String,
+    /// What will not pass by itself, if it is that, and what to do.
+    pub lasting: Option<&'static str>,
+}
+
+impl Abort {
+    fn of(error: &KafkaError) -> Self {
+        // Topics and partitions seem to be unknown for a moment when brokers come and go.
+        let passes = |code: &Code| matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition);
+        let lasting = error.rdkafka_error_code().filter(|code| !passes(code)).and_then(lasting);
+        Self { why: error.to_string(), lasting }
+    }
+}
+
+/// Refusals in a row after which a transaction is not made again.
+pub(crate) const REFUSALS: u32 = 3;
 
 /// Makes a call until it works or the transaction is lost; one that is lost is aborted. Blocks. Each single call comes back within its patience unless the
 /// client has lost an answer, which `calls` tells.
@@ -75,7 +96,7 @@ pub(crate) fn call<C: ProducerContext + 'static>(
     call: impl Fn(&ThreadedProducer<C>) -> KafkaResult<()>,
 ) -> Result<End, KafkaError> {
     let (begun, mut said) = (Instant::now(), Instant::now());
-    let mut aborting: Option<String> = None;
+    let mut aborting: Option<Abort> = None;
     let mut waiting: Option<Wait> = None;
     loop {
         let result = calls.made(|| match aborting {
@@ -88,7 +109,7 @@ pub(crate) fn call<C: ProducerContext + 'static>(
         let Err(error) = result else { return Ok(aborting.map_or(End::Committed, End::Aborted)) };
         match &error {
             KafkaError::Transaction(e) if e.is_fatal() => return Err(error),
-            KafkaError::Transaction(e) if e.txn_requires_abort() && aborting.is_none() => aborting = Some(error.to_string()),
+            KafkaError::Transaction(e) if e.txn_requires_abort() && aborting.is_none() => aborting = Some(Abort::of(&error)),
             KafkaError::Transaction(e) if e.is_retriable() => {
                 if said.elapsed() >= SAY_EVERY {
                     said = Instant::now();

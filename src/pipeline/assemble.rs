@@ -1,13 +1,15 @@
 //! From a checked pipeline file to started sources and sinks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
 
-use super::{Parts, forgotten, space};
+use super::forgotten::{self, Outputs};
+use super::{Parts, space};
 use crate::cli::Common;
 use crate::config::{self, DeadLetterSink, DeadLetters, Encoding, Pipeline, RejectLimit};
 use crate::flow::{CommitPoint, Partition, Record};
@@ -52,6 +54,9 @@ pub async fn parts(pipeline: &Pipeline, mode: Mode, common: &Common, stats: Arc<
     };
     if let Some(loaded) = loaded.as_ref().filter(|_| !dry) {
         space::look(pipeline, loaded.info(), client.as_ref()).await?;
+    }
+    if !dry {
+        refuse_to_cut(pipeline).await?;
     }
     let mut sources = Vec::new();
     for source in pipeline.source.all() {
@@ -148,9 +153,21 @@ async fn transactions(pipeline: &Pipeline) -> Result<Transactions> {
     let transactions = Transactions::start(brokers, properties, &topics, &id, group).await?;
     for source in pipeline.source.all().iter().filter_map(|s| s.kafka.as_ref()) {
         let own = source.group.as_deref().unwrap_or(&pipeline.name);
-        forgotten::refuse(source, own, group, &records).await?;
+        forgotten::refuse(source, own, &Outputs::Topics { named: group.to_owned(), topics: records.clone() }).await?;
     }
     Ok(transactions)
+}
+
+/// Before a group that lost its offsets has the lines cut off that it wrote.
+async fn refuse_to_cut(pipeline: &Pipeline) -> Result<()> {
+    let mut folders: Vec<PathBuf> = pipeline.sinks.iter().filter_map(|sink| Some(sink.jsonl.as_ref()?.path.clone())).collect();
+    if let Some(DeadLetters::To(DeadLetterSink { jsonl: Some(folder), .. })) = &pipeline.dead_letters {
+        folders.push(folder.clone());
+    }
+    for source in pipeline.source.all().iter().filter_map(|s| s.kafka.as_ref()).filter(|_| !folders.is_empty()) {
+        forgotten::refuse(source, source.group.as_deref().unwrap_or(&pipeline.name), &Outputs::Folders(folders.clone())).await?;
+    }
+    Ok(())
 }
 
 async fn sinks(pipeline: &Pipeline, client: Option<&Client>, transactions: Option<&Transactions>) -> Result<Vec<Box<dyn Sink>>> {

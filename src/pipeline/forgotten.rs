@@ -2,6 +2,7 @@
 //! them; a worker would then take itself for the first one, and label everything again. The outputs remember.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use super::tail::{self, PATIENCE};
 use crate::config::{KafkaSource, OnLost};
 use crate::kafka::{Asking, client_config, lasting};
+use crate::sink::file_name;
 use crate::sink::kafka::GROUP_HEADER;
 use crate::telemetry::{On, Wait};
 use crate::{Error, Result};
@@ -22,17 +24,26 @@ const TAIL: i64 = 50;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Refuses a group that has not one offset in a topic of its source, while `outputs` (topics of records) hold what it made of that topic. For
-/// exactly-once only: there, records name the pipeline's first group (`named`), and none is in the outputs whose offset was not committed with it. Waits
-/// while the brokers do not answer.
+/// Where a group's work is to be seen.
+#[derive(Debug, Clone)]
+pub(super) enum Outputs {
+    /// Topics of records that are written exactly-once: there, records name the pipeline's first group (`named`), and none is there whose offset was not
+    /// committed with it.
+    Topics { named: String, topics: Vec<String> },
+    /// Folders of lines, which a partition that begins anew would cut off.
+    Folders(Vec<PathBuf>),
+}
+
+/// Refuses a group that has not one offset in a topic of its source, while `outputs` hold what it made of that topic. Waits while the brokers do not
+/// answer.
 ///
 /// # Errors
-/// [`Error::Failed`] naming both topics, unless `on_lost: continue`; or if the credentials lack a right.
-pub(super) async fn refuse(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> Result<()> {
+/// [`Error::Failed`] naming the topic and the output, unless `on_lost: continue`; or if the credentials lack a right.
+pub(super) async fn refuse(source: &KafkaSource, group: &str, outputs: &Outputs) -> Result<()> {
     let mut waiting: Option<Wait> = None;
     loop {
-        let (asked, of, by, ends) = (source.clone(), group.to_owned(), named.to_owned(), outputs.to_vec());
-        let looked = tokio::task::spawn_blocking(move || look(&asked, &of, &by, &ends)).await.map_err(Error::failed)?;
+        let (asked, of, made) = (source.clone(), group.to_owned(), outputs.clone());
+        let looked = tokio::task::spawn_blocking(move || look(&asked, &of, &made)).await.map_err(Error::failed)?;
         let Some((topic, output)) = (match looked {
             Ok(found) => found,
             Err(error) => {
@@ -58,14 +69,14 @@ pub(super) async fn refuse(source: &KafkaSource, group: &str, named: &str, outpu
             }
             OnLost::Stop => Err(Error::failed(format!(
                 "{what}. Put the group where it shall go on with kafka-consumer-groups.sh --reset-offsets; to begin where `start` says, and have what is \
-                 there already once more, set `on_lost: continue`"
+                 there already once more (lines of JSON are cut off then), set `on_lost: continue`"
             ))),
         };
     }
 }
 
 /// A topic in which the group has no offset, and an output that holds what was made of it. Blocks.
-fn look(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> Result<Option<(String, String)>, KafkaError> {
+fn look(source: &KafkaSource, group: &str, outputs: &Outputs) -> Result<Option<(String, String)>, KafkaError> {
     let defaults = [("client.id", "lakelens-check")];
     let fixed =
         [("group.id", group), ("isolation.level", "read_committed"), ("enable.auto.commit", "false"), ("enable.partition.eof", "true")];
@@ -78,12 +89,32 @@ fn look(source: &KafkaSource, group: &str, named: &str, outputs: &[String]) -> R
             fresh.insert(topic.as_str());
         }
     }
-    for output in outputs.iter().filter(|_| !fresh.is_empty()) {
-        if let Some(topic) = made_by(&asking, named, output, &fresh)? {
-            return Ok(Some((topic.to_owned(), output.clone())));
-        }
+    if fresh.is_empty() {
+        return Ok(None);
     }
-    Ok(None)
+    match outputs {
+        Outputs::Topics { named, topics } => {
+            for output in topics {
+                if let Some(topic) = made_by(&asking, named, output, &fresh)? {
+                    return Ok(Some((topic.to_owned(), output.clone())));
+                }
+            }
+            Ok(None)
+        }
+        Outputs::Folders(folders) => Ok(folders.iter().find_map(|folder| lines_of(folder, &fresh))),
+    }
+}
+
+/// The first of `topics` of which the folder has lines, and the file. A folder that cannot be read is the sink's to complain of.
+fn lines_of(folder: &Path, topics: &BTreeSet<&str>) -> Option<(String, String)> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let stem = name.strip_suffix(".jsonl")?;
+        let (of, partition) = stem.strip_suffix(".rejected").unwrap_or(stem).rsplit_once('-')?;
+        let topic = topics.iter().find(|topic| file_name(topic) == of)?;
+        let lines = partition.parse::<u32>().is_ok() && entry.metadata().is_ok_and(|file| file.len() > 0);
+        lines.then(|| ((*topic).to_owned(), path.display().to_string()))
+    })
 }
 
 /// Whether the group has an offset in any partition of the topic, which is also so where the topic is missing: that is found elsewhere.

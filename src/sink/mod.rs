@@ -69,7 +69,7 @@ const MAX_NAME: usize = 200;
 
 /// A topic, or the path of a listing, as one step of a file's path: what could lead elsewhere, or mean something to a reader of partitioned folders, is
 /// percent-encoded. Of two topics no two have one name: what is too long ends in a hash of the whole.
-fn file_name(topic: &str) -> String {
+pub(crate) fn file_name(topic: &str) -> String {
     use sha2::Digest;
     use std::fmt::Write;
     let mut name = String::new();

@@ -75,6 +75,8 @@ pub struct Coordinator {
     behind: Vec<Option<i64>>,
     /// When the stop was asked for, or a sink's last word since then.
     stop_heard: Option<Instant>,
+    /// How long the last commit may take once a stop was asked for, and how long the farewell to the group may.
+    farewell: Duration,
     /// When it was asked to stop, some source had more to give.
     input_left: bool,
     shown: Shown,
@@ -109,6 +111,7 @@ impl Coordinator {
             asked: Instant::now(),
             behind: vec![None; count],
             stop_heard: None,
+            farewell: commits::CLOSE_LIMIT,
             input_left: false,
             shown: Shown::default(),
         }
@@ -122,7 +125,7 @@ impl Coordinator {
         self.show();
         error = error.or(self.last_commit_in_time().await.err());
         for feed in &self.feeds {
-            feed.control.stop(commits::CLOSE_LIMIT).await;
+            feed.control.stop(self.farewell).await;
         }
         let left = self.lanes.values().any(|lane| lane.open > 0);
         for (partition, lane) in std::mem::take(&mut self.lanes) {
@@ -263,7 +266,8 @@ impl Coordinator {
     /// Sends to the sinks what is finished and in order, live items first. One batch is under way at a time; while the sinks are busy the next one
     /// grows.
     fn write(&mut self) {
-        if self.writes > 0 {
+        // Behind the last flush, which has let go of what was under way, a message's last items would seem to be all of it.
+        if self.writes > 0 || matches!(self.phase, Phase::Closing | Phase::Closed) {
             return;
         }
         let (batch, points) = lane::next_write(&mut self.lanes, |source| self.feeds[source].priority, self.settings.transactional);
@@ -373,6 +377,7 @@ impl Coordinator {
 
     fn on_tick(&mut self) -> Result<()> {
         if self.stop_heard.is_some_and(|heard| heard.elapsed() >= STOP_LIMIT) {
+            self.farewell = commits::HASTE;
             return Err(Error::failed(format_args!(
                 "stopped without the last results: the sinks have not taken them for {} s; what is not committed is read again at the next start",
                 STOP_LIMIT.as_secs()
@@ -381,6 +386,7 @@ impl Coordinator {
         let waiting: usize = self.lanes.values().map(|lane| lane.tracker.span()).sum();
         self.stats.open.store((waiting + self.writes) as u64, Relaxed);
         if self.phase == Phase::Running {
+            self.pass_markers();
             // Lets sinks close files by age though nothing is written.
             if self.writes == 0 {
                 self.command(Command::Flush(Flush::Ready));

@@ -63,6 +63,9 @@ pub struct Lane {
     pub end: Option<i64>,
     /// The offset that the source would have given next when it was last asked.
     position: i64,
+    /// That offset when what is committed was last moved past the markers before it, and the one that is on its way.
+    passed: i64,
+    passing: i64,
     /// How fast offsets are committed.
     pub pace: Pace,
     /// Cancelled when it is taken away: what is not finished goes to another worker, and the stages need not go on with it.
@@ -87,6 +90,8 @@ impl Lane {
             next: next_offset,
             end: None,
             position: next_offset,
+            passed: next_offset,
+            passing: next_offset,
             pace: Pace::default(),
             over: CancellationToken::new(),
         }
@@ -112,6 +117,9 @@ impl Lane {
     pub fn hand_over(&mut self, partition: &Partition, transactional: bool, limit: usize, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
         let before = into.len();
         self.take_ready(transactional, limit, into);
+        if transactional && into.len() > before {
+            self.committing();
+        }
         (into.len() > before).then(|| self.point(partition, self.tracker.commit_point(None)))
     }
 
@@ -146,6 +154,26 @@ impl Lane {
             (a, b) => a.or(b),
         };
         self.tracker.commit_point(barrier).max(self.committed)
+    }
+
+    /// Whether all that came is committed, and the source has gone on past markers of transactions since. They would stay uncommitted until there is a next
+    /// message, and retention, which deletes markers like messages, would seem to have deleted something unread.
+    pub fn is_before_markers(&self) -> bool {
+        self.open == 0 && self.is_quiet() && self.committed == self.next && self.position > self.next.max(self.passed)
+    }
+
+    /// A commit is on its way, which the source moves past the markers where all is done.
+    pub fn committing(&mut self) {
+        self.passing = self.position;
+    }
+
+    /// Offsets below are committed.
+    pub fn committed(&mut self, next_offset: i64) {
+        self.committed = self.committed.max(next_offset);
+        self.tracker.committed(next_offset);
+        if self.committed == self.next {
+            self.passed = self.passing;
+        }
     }
 
     /// Items that are finished and not yet with every sink.
@@ -212,6 +240,34 @@ mod tests {
         assert_eq!((lane.lag(), lane.to_come()), (Some(0), Some(0)));
         lane.seen(&seen(21, 22, false));
         assert_eq!((lane.lag(), lane.to_come()), (None, None), "of a listing it is only known that there is more");
+    }
+
+    /// Retention deleted a marker behind the last message, and the worker that came next believed that a message had been lost.
+    #[test]
+    fn markers_behind_the_last_message_are_committed_once_when_all_is_done() {
+        let seen = |position| Progress { partition: Partition::new("refs", 0), position, end: 30, exact: true };
+        let mut lane = Lane::new(0, 1, 1, 10);
+        assert!(!lane.is_before_markers());
+        lane.tracker.received(10, 1);
+        (lane.open, lane.next) = (1, 11);
+        lane.seen(&seen(11));
+        lane.tracker.finish(10, 0, any_delivery(10, 0, true)).unwrap();
+        let mut batch = Vec::new();
+        let point = lane.hand_over(&Partition::new("refs", 0), true, 100, &mut batch).unwrap();
+        lane.seen(&seen(12));
+        assert!(!lane.is_before_markers(), "a message is under way");
+        lane.wrote(10, Fate::Published);
+        lane.sent();
+        lane.settle(None);
+        lane.committed(point.next_offset);
+        assert!(lane.is_before_markers(), "the commit was on its way before the marker was seen");
+        lane.committing();
+        lane.seen(&seen(13));
+        lane.committed(11);
+        assert!(lane.is_before_markers(), "there is another one since");
+        lane.committing();
+        lane.committed(11);
+        assert!(!lane.is_before_markers());
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub(super) struct SinkContext {
     changed: Notify,
 }
 
+impl SinkContext {
+    /// The first delivery that failed for good, and its topic.
+    pub(super) fn refused(&self) -> Option<String> {
+        lock(&self.failed).clone()
+    }
+}
+
 impl ClientContext for SinkContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         self.logger.line(level, facility, text);

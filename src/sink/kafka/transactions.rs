@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -13,17 +13,21 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::flow::CommitPoint;
 use crate::kafka::lasting;
-use crate::kafka::transaction::{Calls, End, Member, PATIENCE, call, delivered};
+use crate::kafka::transaction::{Abort, Calls, End, Member, PATIENCE, REFUSALS, call, delivered};
 use crate::telemetry::Stats;
 
 /// Between a transaction that was aborted and the next one.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The same after one of a kind that will not pass.
+const REFUSED: Duration = Duration::from_secs(2);
 /// One producer for all sinks of a pipeline, and the consumers whose offsets it commits.
 pub struct Transactions {
     client: Arc<Client>,
     /// By the number of the source.
     members: Vec<Arc<dyn Member>>,
     stats: Arc<Stats>,
+    /// Aborts in a row of a kind that will not pass.
+    refusals: AtomicU32,
 }
 
 impl Transactions {
@@ -34,10 +38,10 @@ impl Transactions {
     /// [`Error::Config`] if a property is refused, [`Error::Failed`] if a topic is missing or the brokers allow no transactions.
     pub async fn start(brokers: &str, properties: &BTreeMap<String, String>, topics: &[String], id: &str, group: &str) -> Result<Self> {
         let client = Client::start(brokers, properties, topics, Some((id, group))).await?;
-        let transactions = Self { client: Arc::new(client), members: Vec::new(), stats: Arc::default() };
+        let transactions = Self { client: Arc::new(client), members: Vec::new(), stats: Arc::default(), refusals: AtomicU32::default() };
         match transactions.step("preparing transactions", |producer| producer.init_transactions(PATIENCE)).await? {
             End::Committed => Ok(transactions),
-            End::Aborted(why) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {why}"))),
+            End::Aborted(abort) => Err(Error::failed(format!("Kafka at {brokers} allows no transactions: {}", abort.why))),
         }
     }
 
@@ -81,29 +85,44 @@ impl Transactions {
             }
             let Some((offsets, group)) = member.offsets(&own)? else {
                 self.step("aborting a transaction", |producer| producer.abort_transaction(PATIENCE)).await?;
-                return Ok(self.aborted("a partition was taken away").await);
+                return self.aborted(Abort { why: "a partition was taken away".into(), lasting: None }).await;
             };
             let sent = self.step("committing offsets", move |producer| producer.send_offsets_to_transaction(&offsets, &group, PATIENCE));
-            if let End::Aborted(why) = sent.await? {
-                return Ok(self.aborted(&why).await);
+            if let End::Aborted(abort) = sent.await? {
+                return self.aborted(abort).await;
             }
         }
         failpoint::pass("txn.offsets");
         match self.step("committing a transaction", |producer| producer.commit_transaction(PATIENCE)).await? {
             End::Committed => {
                 self.stats.transactions.committed.fetch_add(1, Relaxed);
+                self.refusals.store(0, Relaxed);
                 failpoint::pass("txn.committed");
                 Ok(true)
             }
-            End::Aborted(why) => Ok(self.aborted(&why).await),
+            End::Aborted(abort) => self.aborted(abort).await,
         }
     }
 
-    async fn aborted(&self, why: &str) -> bool {
+    async fn aborted(&self, Abort { why, lasting }: Abort) -> Result<bool> {
         self.stats.transactions.aborted.fetch_add(1, Relaxed);
         tracing::warn!("a transaction was aborted, and what is still ours is written again: {why}");
-        tokio::time::sleep(PAUSE).await;
-        false
+        let Some(what) = lasting else {
+            self.refusals.store(0, Relaxed);
+            tokio::time::sleep(PAUSE).await;
+            return Ok(false);
+        };
+        // One may be a broker's that knows no better yet.
+        tokio::time::sleep(REFUSED).await;
+        if self.refusals.fetch_add(1, Relaxed) + 1 < REFUSALS {
+            return Ok(false);
+        }
+        let refused = self.client.inner()?.client().context().refused();
+        Err(Error::failed(format!(
+            "writing to Kafka at {}: {what} ({why}{}); nothing of it was committed, and it is read again at the next start",
+            self.client.brokers,
+            refused.map_or_else(String::new, |refused| format!("; {refused}"))
+        )))
     }
 
     /// Makes one blocking call on a thread where it keeps nobody waiting.

@@ -30,8 +30,8 @@ pub(super) enum Change {
 pub(super) struct ReadTo {
     pub(super) topic: String,
     pub(super) partition: i32,
-    /// The last end of the partition that was reached.
-    pub(super) end: i64,
+    /// The last end of the partition that was reached, if everything below it was given out; `None` where nothing is fetched.
+    pub(super) end: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -56,9 +56,13 @@ impl ClientContext for SourceContext {
         let mut read_to = Vec::new();
         for (topic, of_topic) in statistics.topics {
             for of_partition in of_topic.partitions.into_values() {
+                // Without a leader that is fetched from, the end is an old one: nobody brings it up to date.
+                let fetched = of_partition.leader >= 0 && of_partition.fetch_state == "active";
                 // With nothing waiting in the queue, all below the end has been polled. The queue is one for all partitions.
-                if of_partition.fetchq_cnt == 0 && of_partition.eof_offset >= 0 {
-                    read_to.push(ReadTo { topic: topic.clone(), partition: of_partition.partition, end: of_partition.eof_offset });
+                let end = (of_partition.fetchq_cnt == 0 && of_partition.eof_offset >= 0).then_some(of_partition.eof_offset);
+                if !fetched || end.is_some() {
+                    let end = end.filter(|_| fetched);
+                    read_to.push(ReadTo { topic: topic.clone(), partition: of_partition.partition, end });
                 }
             }
         }

@@ -297,10 +297,17 @@ impl Poller {
         let read_to = std::mem::take(&mut *lock(&self.consumer.context().read_to));
         for at in read_to {
             let partition = self.partition(&at.topic, at.partition);
-            // The end that is reported may be up to a second older than the pause or seek before it: hence the wait.
-            let settled = self.running.get(&partition).is_some_and(|(since, ended)| *ended && since.elapsed() > Duration::from_secs(2));
-            if settled && let Some(owned) = lock(&self.shared).owned.get_mut(&partition) {
-                owned.end_seen = Some(at.end);
+            let Some((since, ended)) = self.running.get_mut(&partition) else { continue };
+            let Some(end) = at.end else {
+                *since = Instant::now();
+                continue;
+            };
+            // The end that is reported may be up to a second older than the pause, the seek or the new leader before it: hence the wait.
+            if *ended
+                && since.elapsed() > Duration::from_secs(2)
+                && let Some(owned) = lock(&self.shared).owned.get_mut(&partition)
+            {
+                owned.end_seen = Some(end);
             }
         }
     }

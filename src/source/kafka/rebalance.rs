@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
@@ -72,8 +72,11 @@ impl Poller {
         answer_assign(&self.consumer, &list).map_err(|e| Error::failed(format!("the group's assignment could not be taken: {e}")))?;
         let fresh: Vec<_> = begin.iter().filter(|(_, _, fresh)| *fresh).map(|(p, at, _)| (p, *at)).collect();
         if !fresh.is_empty() {
-            // From here on the group has a place of its own: what comes between now and its first commit must not be skipped after a crash.
-            let _ = self.consumer.commit(&offsets_list(fresh)?, CommitMode::Async);
+            // From here on the group has a place of its own: what comes between now and its first commit must not be skipped after a crash. The answer is
+            // waited for: a commit that is still on its way could set back what the first transaction commits.
+            if let Committed::Superseded(code) | Committed::Later(code) = commit_now(&self.consumer, &offsets_list(fresh)?)? {
+                tracing::warn!("the place where new partitions begin was not committed ({code}); it will be with their first records");
+            }
         }
         let assignment = {
             let mut shared = lock(&self.shared);

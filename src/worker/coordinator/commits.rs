@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Coordinator;
 use crate::flow::{CommitPoint, Partition};
 use crate::source::Progress;
+use crate::worker::deliver::Command;
 use crate::worker::lane::Lane;
 use crate::{Error, Result};
 
@@ -15,6 +16,8 @@ use crate::{Error, Result};
 const LAST_COMMIT: Duration = Duration::from_secs(90);
 /// How long it may take after a stop was asked for, and how long the farewell to the group may.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// The same where the sinks have kept the stop waiting already: whoever asked for it kills the worker 30 s afterwards.
+pub(super) const HASTE: Duration = Duration::from_secs(2);
 
 /// What a source answered, long after it was asked.
 pub(super) enum Answer {
@@ -29,11 +32,24 @@ impl Coordinator {
             if points.is_empty() || std::mem::replace(&mut self.committing[source], true) {
                 continue;
             }
+            self.lanes.values_mut().filter(|lane| lane.source == source).for_each(Lane::committing);
             let (control, answers) = (feed.control.clone(), self.answers.0.clone());
             tokio::spawn(async move {
                 let result = control.commit(&points).await;
                 let _ = answers.send(Answer::Committed { source, points, result });
             });
+        }
+    }
+
+    /// A transaction of offsets only: a plain commit could come after the transaction that follows, and set it back.
+    pub(super) fn pass_markers(&mut self) {
+        if !self.settings.transactional || self.writes > 0 {
+            return;
+        }
+        let points = before_markers(&mut self.lanes);
+        if !points.is_empty() {
+            self.writes += 1;
+            self.command(Command::Write(Vec::new(), points));
         }
     }
 
@@ -71,19 +87,18 @@ impl Coordinator {
     pub(super) fn committed(&mut self, points: Vec<CommitPoint>) {
         for point in points {
             if let Some(lane) = self.lanes.get_mut(&point.partition).filter(|lane| lane.assignment == point.assignment) {
-                lane.committed = lane.committed.max(point.next_offset);
-                lane.tracker.committed(point.next_offset);
+                lane.committed(point.next_offset);
             }
         }
     }
 
     pub(super) async fn last_commit_in_time(&mut self) -> Result<()> {
-        let stop = self.channels.stop.clone();
+        let (stop, farewell) = (self.channels.stop.clone(), self.farewell);
         let limit = async move {
             // Whichever comes first; a stop may also come while this waits.
             tokio::select! {
                 () = tokio::time::sleep(LAST_COMMIT) => {}
-                () = async { stop.cancelled().await; tokio::time::sleep(CLOSE_LIMIT).await } => {}
+                () = async { stop.cancelled().await; tokio::time::sleep(farewell).await } => {}
             }
         };
         tokio::select! {
@@ -110,13 +125,24 @@ impl Coordinator {
     }
 }
 
+/// Partitions of which nothing but markers of transactions is left to commit.
+fn before_markers(lanes: &mut HashMap<Partition, Lane>) -> Vec<CommitPoint> {
+    let still = lanes.iter_mut().filter(|(_, lane)| !lane.is_revoking() && lane.is_before_markers());
+    still
+        .map(|(partition, lane)| {
+            lane.committing();
+            lane.point(partition, lane.committed)
+        })
+        .collect()
+}
+
 /// What is to be committed. Never where transactions do that: what such a batch held may have been let go of since it was handed over.
 fn due(lanes: &HashMap<Partition, Lane>, source: usize, transactional: bool) -> Vec<CommitPoint> {
     if transactional {
         return Vec::new();
     }
     let own = lanes.iter().filter(|(_, lane)| lane.source == source && !lane.is_revoking());
-    own.filter(|(_, lane)| lane.commit_point() > lane.committed)
+    own.filter(|(_, lane)| lane.commit_point() > lane.committed || lane.is_before_markers())
         .map(|(partition, lane)| lane.point(partition, lane.commit_point()))
         .collect()
 }
