@@ -85,6 +85,14 @@ class Kafka:
         finally:
             subprocess.run([ROOT / "scripts/stack", "broker-start"], check=True, stdout=subprocess.DEVNULL)
 
+    def ends(self, topic):
+        """The end of each partition, of what is not committed, too."""
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": BROKERS, "group.id": uuid.uuid4().hex})
+        partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+        ends = [consumer.get_watermark_offsets(confluent_kafka.TopicPartition(topic, p), 10)[1] for p in partitions]
+        consumer.close()
+        return ends
+
     def committed(self, group, topic, partitions):
         consumer = confluent_kafka.Consumer({"bootstrap.servers": BROKERS, "group.id": group})
         offsets = consumer.committed([confluent_kafka.TopicPartition(topic, p) for p in range(partitions)], 10)
