@@ -43,19 +43,34 @@ pub fn split_s3(uri: &str) -> Option<(&str, &str)> {
     (!bucket.is_empty()).then_some((bucket, key))
 }
 
-/// Whether an answer is about the moment and not about the request, as `fetch::s3` has it.
-pub fn may_pass(status: u16, code: Option<&str>) -> bool {
-    let codes = [
-        "RequestTimeout",
-        "InternalError",
-        "ServiceUnavailable",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "RequestLimitExceeded",
-        "TooManyRequests",
-    ];
-    matches!(status, 408 | 429 | 500..) || code.is_some_and(|code| codes.contains(&code))
+/// Whether S3 asks to be asked less often.
+pub fn throttles(status: u16, code: &str) -> bool {
+    status == 429 || matches!(code, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests")
+}
+
+/// Whether S3 took too long, or fails for a reason of its own. It says `RequestTimeout` of a slow upload, with status 400.
+pub fn fails_for_now(status: u16, code: &str) -> bool {
+    matches!(status, 408 | 500..) || matches!(code, "RequestTimeout" | "InternalError" | "ServiceUnavailable")
+}
+
+/// Whether the same request may be answered otherwise a little later.
+pub fn may_pass(status: u16, code: &str) -> bool {
+    throttles(status, code) || fails_for_now(status, code)
+}
+
+/// Whether S3 refuses the credentials themselves, whatever they were used for. It says some of these with status 400, and other servers the last one with
+/// 404.
+pub fn refuses_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidSecurity"
+            | "XAdminUserNotFound"
+    )
 }
 
 /// What S3 said, and what to do about it.
@@ -89,20 +104,10 @@ impl Problem {
         };
         let status = error.raw_response().map(|r| r.status().as_u16());
         let advice = match (status, error.code()) {
-            (Some(status), code) if may_pass(status, code) => None,
-            // S3 says some of them with status 400, and other servers the last one with 404.
-            (
-                _,
-                Some(
-                    "InvalidAccessKeyId"
-                    | "SignatureDoesNotMatch"
-                    | "ExpiredToken"
-                    | "InvalidToken"
-                    | "TokenRefreshRequired"
-                    | "InvalidSecurity"
-                    | "XAdminUserNotFound",
-                ),
-            ) => Some("the credentials are refused: check the access key, the secret and their expiry"),
+            (Some(status), code) if may_pass(status, code.unwrap_or_default()) => None,
+            (_, Some(code)) if refuses_credentials(code) => {
+                Some("the credentials are refused: check the access key, the secret and their expiry")
+            }
             (_, Some("RequestTimeTooSkewed")) => Some("this machine's clock is wrong; set it"),
             (Some(301 | 307 | 400), _) => Some("check the region and the endpoint"),
             (_, Some("NoSuchBucket")) | (Some(404), _) => Some("there is no such bucket"),

@@ -12,7 +12,7 @@ use super::{Ask, Body, Fetch, FetchError, causes, retry_after};
 use crate::config::{OnChanged, S3};
 use crate::failpoint::Trouble;
 use crate::flow::{Location, Reason, Skip};
-use crate::store::s3_client;
+use crate::store::{fails_for_now, refuses_credentials, s3_client, throttles};
 use crate::telemetry::AttemptEnd;
 
 /// Fetches from one endpoint.
@@ -130,16 +130,9 @@ fn classify(answer: Answer<'_>, bucket: &str, named: bool, on_changed: OnChanged
     };
     let fatal = |next: &str| FetchError::Fatal(format!("s3://{bucket} answers {said}: {next}"));
     match (status, code) {
-        (
-            _,
-            "InvalidAccessKeyId"
-            | "SignatureDoesNotMatch"
-            | "ExpiredToken"
-            | "InvalidToken"
-            | "TokenRefreshRequired"
-            | "InvalidSecurity"
-            | "XAdminUserNotFound",
-        ) => fatal("the credentials are refused; check the access key, the secret and their expiry, and start again"),
+        _ if refuses_credentials(code) => {
+            fatal("the credentials are refused; check the access key, the secret and their expiry, and start again")
+        }
         (_, "RequestTimeTooSkewed") => fatal("this machine's clock is wrong; set it and start again"),
         (_, "AuthorizationHeaderMalformed") if named => fatal("the request was signed for another region; set `store.s3.region`"),
         (_, "NoSuchBucket") if named => {
@@ -152,10 +145,10 @@ fn classify(answer: Answer<'_>, bucket: &str, named: bool, on_changed: OnChanged
             }
         },
         (_, "InvalidObjectState") => FetchError::rejected(Reason::Archived, said),
-        (_, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests") | (429, _) => {
+        _ if throttles(status, code) => {
             FetchError::Retry { detail: said, kind: AttemptEnd::Throttled, retry_after: retry_after(answer.retry_after) }
         }
-        (_, "RequestTimeout" | "InternalError" | "ServiceUnavailable") | (408 | 500.., _) => {
+        _ if fails_for_now(status, code) => {
             let kind = if status == 408 || code == "RequestTimeout" { AttemptEnd::Timeout } else { AttemptEnd::ServerError };
             FetchError::Retry { detail: said, kind, retry_after: retry_after(answer.retry_after) }
         }

@@ -117,10 +117,13 @@ impl Lane {
     pub fn hand_over(&mut self, partition: &Partition, transactional: bool, limit: usize, into: &mut Vec<Delivery>) -> Option<CommitPoint> {
         let before = into.len();
         self.take_ready(transactional, limit, into);
-        if transactional && into.len() > before {
+        if into.len() == before {
+            return None;
+        }
+        if transactional {
             self.committing();
         }
-        (into.len() > before).then(|| self.point(partition, self.tracker.commit_point(None)))
+        Some(self.point(partition, self.tracker.commit_point(None)))
     }
 
     /// Under this assignment, done up to `next_offset`.
