@@ -1,12 +1,14 @@
 //! The time and share of peak of each of ResNet-50's convolutions, run one after the other with weights of their own as the network does, so that weights
-//! come from memory as they would: `taskset -c 0 cargo run --release -p lakelens-engine --example kernels [-- BATCH...]`.
+//! come from memory as they would: `taskset -c 0 cargo run --release -p lakelens-engine --example kernels [-- BATCH... WORD...]`. Words:
+//! `int8`; `direct`, without Winograd's method; `hot`, each layer several times in turn; `others`, layers of other networks; `avx2` or `portable`.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
 use lakelens_engine::kernels::{
-    Activation, Algorithm, Conv, ConvArgs, ConvShape, Isa, Memory, PoolShape, Pooling, candidates, cost, elementwise, global_average, pool,
+    Activation, Algorithm, Conv, ConvArgs, ConvInt8, ConvShape, Isa, Memory, Number, PoolShape, Pooling, Quantized, Stepped, U8,
+    candidates, cost, elementwise, global_average, pool,
 };
 
 /// ResNet-50's convolutions in order; true where a residual is added.
@@ -134,6 +136,52 @@ fn time(
     (best, convs.iter().map(Conv::weight_bytes).sum())
 }
 
+/// As [`time`], of bytes.
+fn time_int8(layers: &[(ConvShape, bool)], batch: usize, passes: usize, hot: usize) -> Vec<f64> {
+    let how = Quantized { scale: 1.0, zero: 3 };
+    let convs = layers.iter().map(|(shape, adds)| {
+        let taps = shape.kernel[0] * shape.kernel[1] * shape.in_channels / shape.groups;
+        let weights: Vec<f32> = noise(shape.out_channels * taps, 7).iter().map(|w| (w * 127.0).round()).collect();
+        let (steps, bias) = (vec![1.0; shape.out_channels], vec![0.1; shape.out_channels]);
+        let stepped = Stepped { weights: &weights, steps: &steps, bias: &bias };
+        // As large as a sum of so many values is.
+        let output = Quantized { scale: 73.0 * (taps as f32).sqrt(), zero: 0 };
+        ConvInt8::new(*shape, stepped, Activation::Relu, how, adds.then_some(output), Some(output))
+    });
+    let convs: Vec<ConvInt8> = convs.collect();
+    let largest = layers.iter().map(|(s, _)| {
+        let [oh, ow] = s.output();
+        (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
+    });
+    let words = largest.max().unwrap_or(0).div_ceil(4);
+    let (mut a, mut b, mut residual) = (Memory::zeros(words), Memory::zeros(words), Memory::zeros(words));
+    for (map, seed) in [(&mut a, 1), (&mut residual, 2)] {
+        let values = noise(words * 4, seed);
+        U8::of_words_mut(map).iter_mut().zip(values).for_each(|(to, value)| *to = U8::from(value * 128.0 + 128.0));
+    }
+    let mut scratch = Memory::zeros(convs.iter().map(|conv| conv.scratch(batch)).max().unwrap_or(0));
+    let mut best = vec![f64::INFINITY; layers.len()];
+    for _ in 0..passes {
+        for ((conv, (shape, adds)), best) in convs.iter().zip(layers).zip(&mut best) {
+            for _ in 0..hot {
+                let start = Instant::now();
+                conv.run(ConvArgs::<U8, U8> {
+                    images: batch,
+                    input: U8::of_words(&a),
+                    input_pitch: shape.in_channels,
+                    residual: adds.then_some((U8::of_words(&residual), shape.out_channels)),
+                    output: U8::of_words_mut(&mut b),
+                    output_pitch: shape.out_channels,
+                    scratch: &mut scratch,
+                });
+                *best = best.min(start.elapsed().as_secs_f64());
+            }
+            std::mem::swap(&mut a, &mut b);
+        }
+    }
+    best
+}
+
 /// Prints the time and bandwidth of what is bound by memory, the best of several runs.
 fn unfused(isa: Isa) {
     let (input, other) = (Memory::zeros(112 * 112 * 256), Memory::zeros(112 * 112 * 256));
@@ -164,6 +212,36 @@ fn unfused(isa: Isa) {
     report("7x7 2048 global average", 50 * 2048, &mut |to| global_average(isa, (1, 49, 2048), (&input, 2048), (to, 2048)));
 }
 
+/// Prints the time and share of peak of each kind of layer, and of all.
+fn table(layers: &[(ConvShape, bool)], seconds: &[f64], batch: usize, peak: f64) {
+    println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
+    let mut kinds: BTreeMap<String, (usize, f64, u64)> = BTreeMap::new();
+    for ((shape, adds), seconds) in layers.iter().zip(seconds) {
+        let name = format!(
+            "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}{}",
+            shape.input[0],
+            shape.input[1],
+            shape.in_channels,
+            shape.out_channels,
+            shape.kernel[0],
+            shape.kernel[1],
+            shape.stride[0],
+            if shape.groups > 1 { format!(" /{}", shape.groups) } else { String::new() },
+            if *adds { " +" } else { "" }
+        );
+        let kind = kinds.entry(name).or_default();
+        *kind = (kind.0 + 1, kind.1 + seconds, shape.flops());
+    }
+    for (name, (count, sum, flops)) in kinds.iter().rev() {
+        let each = sum / *count as f64 / batch as f64;
+        let rate = *flops as f64 / each;
+        println!("{name:>42} {count:>5} {:>9.1} {:>8.1} {:>6.3}", each * 1e6, rate / 1e9, rate / peak);
+    }
+    let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
+    let sum = seconds.iter().sum::<f64>() / batch as f64;
+    println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
+}
+
 fn main() {
     let peak = measure(Arithmetic::F32, 50).unwrap_or(f64::NAN);
     println!("peak F32: {:.1} GFLOP/s", peak / 1e9);
@@ -171,12 +249,13 @@ fn main() {
         println!("peak {a:?}: {:.1} GOP/s", measure(a, 10).unwrap_or(f64::NAN) / 1e9);
     }
     let mut isa = Isa::best();
-    let (mut batches, mut only_direct, mut hot, mut other) = (Vec::new(), false, 1, false);
+    let (mut batches, mut only_direct, mut hot, mut other, mut int8) = (Vec::new(), false, 1, false, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "avx2" => isa = Isa::Avx2,
             "others" => other = true,
             "hot" => hot = 4,
+            "int8" => int8 = true,
             "direct" => only_direct = true,
             "portable" => isa = Isa::Portable,
             number => batches.extend(number.parse::<usize>()),
@@ -191,6 +270,12 @@ fn main() {
     let layers = if other { others() } else { resnet50() };
     let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
     for batch in batches {
+        if int8 {
+            let peak = measure(Arithmetic::Int8, 50).unwrap_or(f64::NAN);
+            let seconds = time_int8(&layers, batch, if batch == 1 { 24 } else { 4 }, hot);
+            table(&layers, &seconds, batch, peak);
+            continue;
+        }
         let mut total_best: Vec<(f64, Algorithm)> = vec![(f64::INFINITY, Algorithm::Direct); layers.len()];
         let every: Vec<Algorithm> = layers.iter().flat_map(|(shape, _)| candidates(shape, 4)).fold(Vec::new(), |mut all, algorithm| {
             if !all.contains(&algorithm) {
@@ -202,34 +287,12 @@ fn main() {
             let pick = |shape: &ConvShape| if candidates(shape, 4).contains(&algorithm) { algorithm } else { Algorithm::Direct };
             let (seconds, bytes) = time(&layers, pick, batch, if batch == 1 { 12 } else { 4 }, isa, hot);
             println!("batch {batch}, {algorithm:?} ({isa:?}), {} MB of weights", bytes / 1_000_000);
-            println!("{:>42} {:>5} {:>9} {:>8} {:>6}", "layer", "count", "us/image", "GFLOP/s", "share");
-            let mut kinds: BTreeMap<String, (usize, f64, u64)> = BTreeMap::new();
-            for (i, ((shape, adds), seconds)) in layers.iter().zip(&seconds).enumerate() {
+            for (i, ((shape, _), seconds)) in layers.iter().zip(&seconds).enumerate() {
                 if *seconds < total_best[i].0 {
                     total_best[i] = (*seconds, pick(shape));
                 }
-                let name = format!(
-                    "{:3}x{:<3} {:4} -> {:4} {}x{}/{}{}{}",
-                    shape.input[0],
-                    shape.input[1],
-                    shape.in_channels,
-                    shape.out_channels,
-                    shape.kernel[0],
-                    shape.kernel[1],
-                    shape.stride[0],
-                    if shape.groups > 1 { format!(" /{}", shape.groups) } else { String::new() },
-                    if *adds { " +" } else { "" }
-                );
-                let kind = kinds.entry(name).or_default();
-                *kind = (kind.0 + 1, kind.1 + seconds, shape.flops());
             }
-            for (name, (count, sum, flops)) in kinds.iter().rev() {
-                let each = sum / *count as f64 / batch as f64;
-                let rate = *flops as f64 / each;
-                println!("{name:>42} {count:>5} {:>9.1} {:>8.1} {:>6.3}", each * 1e6, rate / 1e9, rate / peak);
-            }
-            let sum = seconds.iter().sum::<f64>() / batch as f64;
-            println!("all: {:.2} images/s, {:.1} GFLOP/s, {:.3} of peak", 1.0 / sum, flops as f64 / sum / 1e9, flops as f64 / sum / peak);
+            table(&layers, &seconds, batch, peak);
         }
         let cheapest = |shape: &ConvShape| {
             let by_cost = |a: &Algorithm, b: &Algorithm| cost(shape, *a, 4, 1).total_cmp(&cost(shape, *b, 4, 1));

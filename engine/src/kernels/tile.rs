@@ -9,10 +9,19 @@ use super::simd::Simd;
 /// Most rows of a tile of any width.
 pub(super) const ROWS: usize = 12;
 
-/// What a tile computes: `out[r][..columns] = finish(start + sum over runs, over k < len of rows[run][r][k] * panel[..])`, of `I` for `O`.
+/// What a tile computes: `out[r][..columns] = finish(start + sum over runs, over k < len of rows[run][r][k] * panel[..])`, of `I` for `O`. Several tiles, one
+/// below the other, can be computed in one call: what comes between two of them takes as long as several steps.
+#[derive(Clone, Copy)]
 pub struct Tile<'a, I, O> {
-    /// For each run, where each row's values begin (entries beyond the tile's rows are not read).
-    pub rows: &'a [[*const I; ROWS]],
+    /// Where each row begins, and how far from there each run's values do (entries beyond the tile's rows are not read).
+    pub rows: [*const I; ROWS],
+    pub offsets: &'a [isize],
+    /// Or, for each run, where each row's values begin, if that is no such grid; null where it is.
+    pub table: *const [*const I; ROWS],
+    /// Tiles of this call; more than one only without `table`.
+    pub tiles: usize,
+    /// Values from a row to the same one of the next tile.
+    pub rows_step: usize,
     /// For each run, how many consecutive values.
     pub lens: &'a [u32],
     /// Packed weights: for each word of values (see [`Factor`]) of each run in turn, `vectors` whole vectors of words.
@@ -37,7 +46,7 @@ pub struct Tile<'a, I, O> {
     pub residual: *const O,
     pub residual_pitch: usize,
     pub residual_scale: f32,
-    /// Output and residual of the tile that follows, asked for early; any address.
+    /// Output and residual of the tile that follows the last one, asked for early; any address.
     pub out_ahead: *const O,
     pub residual_ahead: *const O,
     /// Bounds applied at the end, the lower first; infinite where there is none.
@@ -47,9 +56,14 @@ pub struct Tile<'a, I, O> {
 impl<'a, I, O> Tile<'a, I, O> {
     /// The tile of `rows` rows that is not finished: it ends where sums are kept, without residual and bounds.
     pub(super) fn unfinished(self, rows: usize) -> Tile<'a, I, f32> {
-        let Self { rows: from, lens, panel, soon, soon_step, start, sums, sums_pitch, columns, .. } = self;
+        let Self { rows: from, offsets, table, tiles, rows_step, lens, panel, soon, soon_step, start, sums, sums_pitch, columns, .. } =
+            self;
         Tile {
             rows: from,
+            offsets,
+            table,
+            tiles,
+            rows_step,
             lens,
             panel,
             soon,
@@ -72,19 +86,44 @@ impl<'a, I, O> Tile<'a, I, O> {
     }
 }
 
-/// Computes a tile of `R` rows by `NV` vectors.
+/// Computes tiles of `R` rows by `NV` vectors.
 ///
 /// # Safety
 /// All of [`Tile`]'s pointers reach what its fields say; `soon` and the tile that follows may be any address. `columns` is within `(NV - 1) * LANES + 1 ..= NV * LANES`.
 #[inline(always)]
 unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: usize>(t: &Tile<'_, I, O>) {
+    let mut soon = t.soon;
+    for index in 0..t.tiles {
+        // SAFETY: the caller's promise.
+        unsafe { one::<S, I, O, R, NV>(t, index, &mut soon) }
+    }
+}
+
+/// The tile `index` of a call.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn one<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: usize>(
+    t: &Tile<'_, I, O>,
+    index: usize,
+    soon: &mut *const i8,
+) {
     // SAFETY: the caller's promise covers every access below.
     unsafe {
         let tail = t.columns - (NV - 1) * S::LANES;
+        let row = index * R;
+        let (out, sums_at) = (t.out.wrapping_add(row * t.out_pitch), t.sums.wrapping_add(row * t.sums_pitch));
+        let residual = if t.residual.is_null() { t.residual } else { t.residual.wrapping_add(row * t.residual_pitch) };
+        let (out_ahead, residual_ahead) = if index + 1 < t.tiles {
+            (out.wrapping_add(R * t.out_pitch).cast_const(), residual.wrapping_add(R * t.residual_pitch))
+        } else {
+            (t.out_ahead, t.residual_ahead)
+        };
         let mut sums = [[S::splat(0.0); NV]; R];
         if t.start.is_null() {
             for (r, row) in sums.iter_mut().enumerate() {
-                let from = t.sums.add(r * t.sums_pitch);
+                let from = sums_at.add(r * t.sums_pitch);
                 for (v, sum) in row.iter_mut().enumerate() {
                     *sum = if v + 1 < NV { S::load(from.add(v * S::LANES)) } else { S::load_part(from.add(v * S::LANES), tail) };
                 }
@@ -94,14 +133,13 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
             sums = [start; R];
         }
         let mut panel = t.panel;
-        let mut soon = t.soon;
         // One line with each word, so that the lines asked for never hold up the loads of weights.
         let of_a_line = 64 / size_of::<O>();
         let lines = (NV * S::LANES).div_ceil(of_a_line).next_power_of_two();
         let ahead = |step: usize| {
             let (row, line) = (step / lines, step % lines * of_a_line);
-            prefetch::<SOON>(t.out_ahead.wrapping_add(row * t.out_pitch + line).cast());
-            prefetch::<SOON>(t.residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
+            prefetch::<SOON>(out_ahead.wrapping_add(row * t.out_pitch + line).cast());
+            prefetch::<SOON>(residual_ahead.wrapping_add(row * t.residual_pitch + line).cast());
         };
         let mut step = 0;
         let unroll = values_a_turn(S::LANES);
@@ -109,14 +147,19 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
         for step in t.lens.first().map_or(0, |len| *len as usize / I::OF_A_WORD / unroll)..R * lines {
             ahead(step);
         }
-        for (rows, len) in t.rows.iter().zip(t.lens) {
-            let rows: [*const I; R] = std::array::from_fn(|r| rows[r]);
+        for (run, (offset, len)) in t.offsets.iter().zip(t.lens).enumerate() {
+            let rows: [*const I; R] = if t.table.is_null() {
+                std::array::from_fn(|r| t.rows[r].wrapping_offset(*offset + (index * t.rows_step) as isize))
+            } else {
+                let rows = t.table.add(run);
+                std::array::from_fn(|r| (*rows)[r])
+            };
             let (words, more) = (*len as usize / I::OF_A_WORD, *len as usize % I::OF_A_WORD);
             let mut k = 0;
             while k + unroll <= words {
-                prefetch::<INTO_L2>(soon);
+                prefetch::<INTO_L2>(*soon);
                 prefetch::<INTO_L2>(soon.wrapping_add(64));
-                soon = soon.wrapping_add(t.soon_step * unroll);
+                *soon = soon.wrapping_add(t.soon_step * unroll);
                 ahead(step);
                 step = (step + 1).min(R * lines - 1);
                 for u in 0..unroll {
@@ -143,10 +186,10 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
                 }
             }
         }
-        if !t.residual.is_null() {
+        if !residual.is_null() {
             let scale = S::splat(t.residual_scale);
             for (r, row) in sums.iter_mut().enumerate() {
-                let from = t.residual.add(r * t.residual_pitch);
+                let from = residual.add(r * t.residual_pitch);
                 for (v, sum) in row.iter_mut().enumerate() {
                     let from = from.add(v * S::LANES);
                     if I::WHOLE {
@@ -171,7 +214,7 @@ unsafe fn tile<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: u
             }
         }
         for (r, row) in sums.iter().enumerate() {
-            O::store_row(t.out.add(r * t.out_pitch), row, tail);
+            O::store_row(out.add(r * t.out_pitch), row, tail);
         }
     }
 }
@@ -364,6 +407,17 @@ impl Tiles {
     #[inline(always)]
     pub(super) fn rows(self, index: usize) -> usize {
         self.each + usize::from(index < self.longer)
+    }
+
+    /// How many tiles from `index` on, of those before `end`, have as many rows.
+    #[inline(always)]
+    pub(super) fn alike(self, index: usize, end: usize) -> usize {
+        (if index < self.longer { self.longer.min(end) } else { end }) - index
+    }
+
+    /// The heights that there are: rows, tiles of so many.
+    pub(super) fn heights(self) -> impl Iterator<Item = (usize, usize)> {
+        [(self.each + 1, self.longer), (self.each, self.count - self.longer)].into_iter().filter(|(_, tiles)| *tiles > 0)
     }
 
     pub(super) fn first_row(self, index: usize) -> usize {

@@ -212,16 +212,20 @@ impl<I: Transforms, const M: usize, const A: usize> Winograd<I, M, A> {
         let soon_step = tile::soon_step(self.isa, width * 4, tiles.count);
         for point in 0..Self::POINTS {
             let next = panel.wrapping_add(words * width);
+            let mut soon = next.cast::<i8>();
             let mut at = 0;
-            for index in 0..tiles.count {
-                let rows = tiles.rows(index);
+            for (rows, tiles) in tiles.heights() {
                 let from = input[point * block.input_point * I::OF_A_WORD + at * channels..].as_ptr();
                 let out = products[point * block.product_point + at * width..].as_mut_ptr();
                 let tile = Tile {
-                    rows: &[std::array::from_fn(|row| from.wrapping_add(row * channels))],
+                    rows: std::array::from_fn(|row| from.wrapping_add(row * channels)),
+                    offsets: &[0],
+                    table: std::ptr::null(),
+                    tiles,
+                    rows_step: rows * channels,
                     lens: &[channels as u32],
                     panel,
-                    soon: next.cast::<i8>().wrapping_add(index * words * soon_step),
+                    soon,
                     soon_step,
                     start: self.start.as_ptr(),
                     sums: std::ptr::null_mut(),
@@ -234,14 +238,15 @@ impl<I: Transforms, const M: usize, const A: usize> Winograd<I, M, A> {
                     scale: std::ptr::null(),
                     shift: std::ptr::null(),
                     residual_pitch: 0,
-                    out_ahead: out.wrapping_add(rows * width),
-                    residual_ahead: out,
+                    out_ahead: out.wrapping_add(tiles * rows * width),
+                    residual_ahead: out.cast_const(),
                     bounds: (f32::NEG_INFINITY, f32::INFINITY),
                 };
-                // SAFETY: `isa` was checked; `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there; the panel
-                // holds `width` words for each word of channels.
+                // SAFETY: `isa` was checked; `tiles` times `rows` tiles from this one lie inside the block, each of `channels` values here and `width` there;
+                // the panel holds `width` words for each word of channels.
                 unsafe { I::run(self.isa, rows, vectors, &tile) };
-                at += rows;
+                at += tiles * rows;
+                soon = soon.wrapping_add(tiles * words * soon_step);
             }
             panel = next;
         }

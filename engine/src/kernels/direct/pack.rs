@@ -108,6 +108,7 @@ impl<I: Packs> Direct<I> {
         let len = |run: &Run| if copied && rescale.is_some() { words(run) * I::OF_A_WORD } else { run.len };
         let lens = runs.iter().map(|run| len(run) as u32).collect();
         let outside = Packed::new(longest, |to| I::of_words_mut(to).fill(border));
-        Self { shape, isa, weights: packed, bias, outside, border, rescale, runs, lens, depth, blocks, copied, of: PhantomData }
+        let panels = tile::panels(isa, vectors).collect();
+        Self { shape, isa, weights: packed, bias, outside, border, rescale, runs, lens, depth, panels, blocks, copied, of: PhantomData }
     }
 }
