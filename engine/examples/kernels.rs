@@ -8,7 +8,7 @@ use std::time::Instant;
 use lakelens_engine::kernels::peak::{Arithmetic, measure};
 use lakelens_engine::kernels::{
     Activation, Algorithm, Conv, ConvArgs, ConvInt8, ConvShape, Isa, Memory, Number, PoolShape, Pooling, Quantized, Stepped, U8,
-    candidates, cost, elementwise, global_average, pool,
+    candidates, cost, elementwise, global_average, has_int8, pool,
 };
 
 /// ResNet-50's convolutions in order; true where a residual is added.
@@ -209,6 +209,11 @@ fn unfused(isa: Isa) {
     let pooling = Pooling::Max;
     let shape = PoolShape { input: [112; 2], channels: 64, kernel: [3; 2], stride: [2; 2], dilation: [1; 2], pad: [1; 4], pooling };
     report("112x112 64 max 3x3/2", (112 * 112 + pixels) * 64, &mut |to| pool(isa, &shape, 1, (&input, 64), (to, 64)));
+    if has_int8() {
+        report("112x112 64 max 3x3/2 of bytes", (112 * 112 + pixels) * 16, &mut |to| {
+            pool(isa, &shape, 1, (U8::of_words(&input), 64), (U8::of_words_mut(to), 64));
+        });
+    }
     report("7x7 2048 global average", 50 * 2048, &mut |to| global_average(isa, (1, 49, 2048), (&input, 2048), (to, 2048)));
 }
 

@@ -5,6 +5,7 @@ use super::element::{Bf16, Element, Number, U8};
 use super::isa::{for_each_isa, has_bf16, has_int8, with_bf16, with_int8};
 use super::simd::Simd;
 use super::{ConvShape, Isa};
+use std::ops::Range;
 
 /// What becomes of a window's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +43,13 @@ impl PoolShape {
         ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }.output()
     }
 
+    /// The columns of the output whose windows lie inside the image from left to right.
+    fn whole_columns(&self) -> Range<usize> {
+        let (first, reach) = (self.pad[1].div_ceil(self.stride[1]), (self.kernel[1] - 1) * self.dilation[1]);
+        let end = (self.input[1] + self.pad[1]).checked_sub(reach).map_or(0, |room| room.div_ceil(self.stride[1]));
+        first..end.min(self.output()[1])
+    }
+
     /// The window's offsets along `axis` that lie within the image extended by `extra` before and after it: (first, count).
     pub(super) fn window(&self, axis: usize, at: usize, extra: [usize; 2]) -> (usize, usize) {
         let position = |k: usize| at * self.stride[axis] + k * self.dilation[axis] + extra[0];
@@ -71,17 +79,21 @@ pub fn pool<I: Pools<O>, O: Number>(
         return;
     }
     let counted = if let Pooling::Average { counted } = shape.pooling { counted } else { [0; 4] };
+    // Where windows lie inside the image from left to right, all of a line are taken in one call.
+    let whole = shape.whole_columns();
     for line in 0..images * oh {
         let (image, y) = (line / oh, line % oh);
         let (ky, rows) = shape.window(0, y, [0; 2]);
         let (_, counted_rows) = shape.window(0, y, [counted[0], counted[2]]);
-        for x in 0..ow {
+        let mut x = 0;
+        while x < ow {
+            let together = if whole.contains(&x) { whole.end - x } else { 1 };
             let (kx, columns) = shape.window(1, x, [0; 2]);
             let (_, counted_columns) = shape.window(1, x, [counted[1], counted[3]]);
             // Where the window has no pixel, there is nothing to read.
             let iy = (y * shape.stride[0] + ky * shape.dilation[0]).saturating_sub(shape.pad[0]).min(h - 1);
             let ix = (x * shape.stride[1] + kx * shape.dilation[1]).saturating_sub(shape.pad[1]).min(w - 1);
-            let window = Window {
+            let windows = Windows {
                 first: input[((image * h + iy) * w + ix) * input_pitch..].as_ptr(),
                 rows,
                 columns,
@@ -90,9 +102,14 @@ pub fn pool<I: Pools<O>, O: Number>(
                 channels: shape.channels,
                 mean_of: matches!(shape.pooling, Pooling::Average { .. }).then_some((counted_rows * counted_columns) as f32),
                 output: output[(line * ow + x) * output_pitch..].as_mut_ptr(),
+                count: together,
+                step: shape.stride[1] * input_pitch,
+                output_step: output_pitch,
             };
-            // SAFETY: `isa` was checked; the rows and columns of the window that are counted lie inside the image, whose length was checked.
-            unsafe { I::reduce(isa, &window) };
+            // SAFETY: `isa` was checked; the rows and columns of the windows that are counted lie inside the image, whose length was checked, and so do
+            // the output's pixels.
+            unsafe { I::reduce(isa, &windows) };
+            x += together;
         }
     }
 }
@@ -112,8 +129,12 @@ pub fn global_average<I: Pools<O>, O: Number>(
     pool(isa, &shape, images, (input, input_pitch), (output, output_pitch));
 }
 
-/// The values that become one output pixel.
-pub struct Window<I, O> {
+/// The values that become one output pixel, and those of further ones that lie alike beside it.
+pub struct Windows<I, O> {
+    /// Windows, and the values from one to the next, of the input and of the output.
+    count: usize,
+    step: usize,
+    output_step: usize,
     first: *const I,
     rows: usize,
     columns: usize,
@@ -128,36 +149,39 @@ pub struct Window<I, O> {
 /// Vectors of channels taken at once, so that additions need not wait for each other.
 const WIDE: usize = 4;
 
-/// Reduces a window.
+/// Reduces windows.
 ///
 /// # Safety
 /// As for [`Simd`]; `rows` by `columns` pixels of `channels` values lie where the steps lead, and the output has as many.
 #[inline(always)]
-unsafe fn reduce<S: Simd, I: Element<S>, O: Element<S>>(w: &Window<I, O>) {
-    let mut channel = 0;
-    while channel < w.channels {
-        let left = w.channels - channel;
-        // SAFETY: no more channels are taken than are left.
-        unsafe {
-            if left >= WIDE * S::LANES {
-                reduce_channels::<S, I, O, WIDE, false>(w, channel, S::LANES);
-                channel += WIDE * S::LANES;
-            } else {
-                reduce_channels::<S, I, O, 1, true>(w, channel, left.min(S::LANES));
-                channel += left.min(S::LANES);
+unsafe fn reduce<S: Simd, I: Element<S>, O: Element<S>>(w: &Windows<I, O>) {
+    for window in 0..w.count {
+        let (mut channel, from, to) = (0, w.first.wrapping_add(window * w.step), w.output.wrapping_add(window * w.output_step));
+        while channel < w.channels {
+            let left = w.channels - channel;
+            // SAFETY: no more channels are taken than are left.
+            unsafe {
+                if left >= WIDE * S::LANES {
+                    reduce_channels::<S, I, O, WIDE, false>(w, from.add(channel), to.add(channel), S::LANES);
+                    channel += WIDE * S::LANES;
+                } else {
+                    reduce_channels::<S, I, O, 1, true>(w, from.add(channel), to.add(channel), left.min(S::LANES));
+                    channel += left.min(S::LANES);
+                }
             }
         }
     }
 }
 
-/// Reduces `N` vectors of channels; the only one has `count` values where `PART`.
+/// Reduces `N` vectors of channels of the window at `from`; the only one has `count` values where `PART`.
 ///
 /// # Safety
 /// As for [`reduce`].
 #[inline(always)]
 unsafe fn reduce_channels<S: Simd, I: Element<S>, O: Element<S>, const N: usize, const PART: bool>(
-    w: &Window<I, O>,
-    channel: usize,
+    w: &Windows<I, O>,
+    from: *const I,
+    to: *mut O,
     count: usize,
 ) {
     // SAFETY: the caller's promise.
@@ -165,7 +189,7 @@ unsafe fn reduce_channels<S: Simd, I: Element<S>, O: Element<S>, const N: usize,
         let mut values = [S::splat(if w.mean_of.is_some() { 0.0 } else { f32::MIN }); N];
         for y in 0..w.rows {
             for x in 0..w.columns {
-                let from = w.first.add(y * w.row_step + x * w.column_step + channel);
+                let from = from.add(y * w.row_step + x * w.column_step);
                 for (v, value) in values.iter_mut().enumerate() {
                     let from = from.add(v * S::LANES);
                     let next = if PART { I::load_part(from, count) } else { I::load(from) };
@@ -175,35 +199,78 @@ unsafe fn reduce_channels<S: Simd, I: Element<S>, O: Element<S>, const N: usize,
         }
         for (v, value) in values.into_iter().enumerate() {
             let value = w.mean_of.map_or(value, |count| S::div(value, S::splat(count)));
-            let to = w.output.add(channel + v * S::LANES);
+            let to = to.add(v * S::LANES);
             if PART { O::store_part(to, value, count) } else { O::store(to, value) }
+        }
+    }
+}
+
+/// The largest numbers of windows of bytes, compared as such.
+///
+/// # Safety
+/// As for [`reduce`]; the processor has AVX-512 BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn largest_bytes(w: &Windows<U8, U8>) {
+    use std::arch::x86_64::*;
+    for window in 0..w.count {
+        let (from, to) = (w.first.wrapping_add(window * w.step), w.output.wrapping_add(window * w.output_step));
+        for channel in (0..w.channels).step_by(64) {
+            let left = w.channels - channel;
+            let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+            // SAFETY: the caller's promise; the mask leaves only the channels that are left.
+            unsafe {
+                let mut largest = _mm512_setzero_si512();
+                for y in 0..w.rows {
+                    for x in 0..w.columns {
+                        let from = from.add(y * w.row_step + x * w.column_step + channel);
+                        largest = _mm512_max_epu8(largest, _mm512_maskz_loadu_epi8(mask, from.cast()));
+                    }
+                }
+                _mm512_mask_storeu_epi8(to.add(channel).cast(), mask, largest);
+            }
         }
     }
 }
 
 for_each_isa! {
     /// See [`reduce`].
-    unsafe fn reduce_on(w: &Window<f32, f32>) => reduce::<f32, f32>
+    unsafe fn reduce_on(w: &Windows<f32, f32>) => reduce::<f32, f32>
 }
 
 with_bf16! {
     /// See [`reduce`].
-    unsafe fn reduce_of_bf16(w: &Window<Bf16, Bf16>) => reduce::<Bf16, Bf16>
+    unsafe fn reduce_of_bf16(w: &Windows<Bf16, Bf16>) => reduce::<Bf16, Bf16>
 }
 
 with_bf16! {
     /// See [`reduce`].
-    unsafe fn reduce_from_bf16(w: &Window<Bf16, f32>) => reduce::<Bf16, f32>
+    unsafe fn reduce_from_bf16(w: &Windows<Bf16, f32>) => reduce::<Bf16, f32>
 }
 
 with_int8! {
     /// See [`reduce`].
-    unsafe fn reduce_of_u8(w: &Window<U8, U8>) => reduce::<U8, U8>
+    unsafe fn reduce_of_u8(w: &Windows<U8, U8>) => reduce::<U8, U8>
 }
 
 with_int8! {
     /// See [`reduce`].
-    unsafe fn reduce_from_u8(w: &Window<U8, f32>) => reduce::<U8, f32>
+    unsafe fn reduce_from_u8(w: &Windows<U8, f32>) => reduce::<U8, f32>
+}
+
+/// As [`reduce`], of bytes for bytes.
+///
+/// # Safety
+/// As for [`reduce`]; the processor multiplies bytes, and so has the other instructions for them.
+unsafe fn of_u8(w: &Windows<U8, U8>) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if w.mean_of.is_none() {
+            return largest_bytes(w);
+        }
+        reduce_of_u8(w)
+    }
 }
 
 /// Types that are pooled from and to.
@@ -214,14 +281,14 @@ pub trait Pools<O>: Number {
     /// Whether the processor has the instructions for these types.
     fn present() -> bool;
     #[doc(hidden)]
-    unsafe fn reduce(isa: Isa, w: &Window<Self, O>);
+    unsafe fn reduce(isa: Isa, w: &Windows<Self, O>);
 }
 
 impl Pools<f32> for f32 {
     fn present() -> bool {
         true
     }
-    unsafe fn reduce(isa: Isa, w: &Window<Self, f32>) {
+    unsafe fn reduce(isa: Isa, w: &Windows<Self, f32>) {
         // SAFETY: the caller's promise, passed on.
         unsafe { reduce_on(isa, w) }
     }
@@ -233,7 +300,7 @@ macro_rules! pools {
             fn present() -> bool {
                 $has()
             }
-            unsafe fn reduce(_: Isa, w: &Window<Self, $o>) {
+            unsafe fn reduce(_: Isa, w: &Windows<Self, $o>) {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { $name(w) }
             }
@@ -249,6 +316,6 @@ pools! {
 
 pools! {
     has_int8;
-    reduce_of_u8: U8 => U8;
+    of_u8: U8 => U8;
     reduce_from_u8: U8 => f32;
 }
