@@ -73,6 +73,12 @@ pub struct ConvInt8 {
     output: Option<Quantized>,
 }
 
+/// Added to a sum whose distance from 0 is at most [`FLOATS`], it makes the bits of the f32 `1.5 * 2^23 + sum`, and so spares the instruction that turns it
+/// into one. What is to be taken off again goes into the shift, which is rounded for it by at most three quarters of a unit of the sum (2^-24 of `1.5 * 2^23`).
+const FLOAT: i32 = 0x4b40_0000;
+const SHIFT: f32 = 12_582_912.0;
+const FLOATS: f32 = 4_194_303.0;
+
 /// Most products of a sum: 255 times 128 of them lie within i32, with room for where the sum begins.
 const DEEPEST: usize = i32::MAX as usize / (2 * 255 * 128);
 
@@ -107,15 +113,19 @@ impl ConvInt8 {
         let (low, high) = activation.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let mut bounds = (low * by + zero, high * by + zero);
         let taps = whole.len() / shape.out_channels;
+        let sums_are_floats =
+            output.is_some() && whole.chunks_exact(taps).all(|w| 255.0 * w.iter().map(|w| w.abs()).sum::<f32>() <= FLOATS);
+        let (first, off) = if sums_are_floats { (FLOAT, SHIFT) } else { (0, 0.0) };
         let (mut start, mut scale, mut shift, mut largest) = (Vec::new(), Vec::new(), Vec::new(), 0.0f32);
         for ((weights, step), bias) in whole.chunks_exact(taps).zip(stepped.steps).zip(stepped.bias) {
             // What the input's zero adds to a sum: border pixels hold it, too, so it is the same everywhere.
             let of_zero = i32::from(input.zero) * weights.iter().map(|w| *w as i32).sum::<i32>();
-            start.push(f32::from_bits(-of_zero as u32));
-            scale.push(input.scale * step * by);
-            shift.push((bias + shift_of_residual) * by + zero);
-            let sum = 255.0 * weights.iter().map(|w| w.abs()).sum::<f32>() * (input.scale * step * by).abs();
-            largest = largest.max(sum + ((bias + shift_of_residual) * by + zero).abs() + 255.0 * of_residual * by);
+            let (by_step, addend) = (input.scale * step * by, (bias + shift_of_residual) * by + zero);
+            start.push(f32::from_bits((first - of_zero) as u32));
+            scale.push(by_step);
+            shift.push((f64::from(addend) - f64::from(off) * f64::from(by_step)) as f32);
+            let sum = 255.0 * weights.iter().map(|w| w.abs()).sum::<f32>() * by_step.abs();
+            largest = largest.max(sum + addend.abs() + 255.0 * of_residual * by);
         }
         if output.is_some() {
             // Storing saturates, so bounds beyond it need not be applied, if no value lies beyond i32.
@@ -123,7 +133,7 @@ impl ConvInt8 {
             bounds.0 = if bounds.0 <= 0.0 && fits { f32::NEG_INFINITY } else { bounds.0.max(0.0) };
             bounds.1 = if bounds.1 >= 255.0 && fits { f32::INFINITY } else { bounds.1.min(255.0) };
         }
-        let rescale = Rescale { scale, shift, residual: of_residual * by, bounds };
+        let rescale = Rescale { scale, shift, residual: of_residual * by, bounds, sums_are_floats, interleaved: output.is_some() };
         let border = U8::from(f32::from(input.zero));
         Self { shape, direct: Direct::of_whole(shape, &whole, &start, border, rescale, Isa::best()), output }
     }

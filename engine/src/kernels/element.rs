@@ -164,6 +164,18 @@ pub(super) trait Element<S: Simd>: Number {
             }
         }
     }
+    /// Whether four vectors of numbers lie in memory in an order that saves instructions: channel `16 * j + 4 * v + i` is lane `4 * j + i` of vector `v`.
+    const INTERLEAVES: bool = false;
+    /// As many vectors as lie so at `from`; only of types that do.
+    #[inline(always)]
+    unsafe fn load_interleaved<const N: usize>(_: *const Self) -> [S::V; N] {
+        unreachable!("numbers that are not interleaved")
+    }
+    /// As [`Element::store_row`], of vectors whose values are to lie so.
+    #[inline(always)]
+    unsafe fn store_interleaved<const N: usize>(_: *mut Self, _: &[S::V; N]) {
+        unreachable!("numbers that are not interleaved")
+    }
     /// `sum` and what lies at `from`.
     #[inline(always)]
     unsafe fn add(from: *const Self, sum: S::V) -> S::V {

@@ -114,8 +114,9 @@ where
         }
         let due = f64::from(reference::activate(value as f32, activation));
         let (due, far) = if to_bytes {
-            // Rounded to the nearest, and none but saturated values farther away.
-            ((due / f64::from(scales.output.scale) + f64::from(scales.output.zero)).clamp(0.0, 255.0), 0.5)
+            // Rounded to the nearest of what is off by less than a unit of the sum (see `FLOAT`), and none but saturated values farther away.
+            let unit = scales.input.scale * steps[out] / scales.output.scale;
+            ((due / f64::from(scales.output.scale) + f64::from(scales.output.zero)).clamp(0.0, 255.0), 0.5 + 0.75 * f64::from(unit))
         } else {
             (due, 0.0)
         };

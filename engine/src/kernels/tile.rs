@@ -42,6 +42,10 @@ pub struct Tile<'a, I, O> {
     /// For whole sums: what the finished ones are multiplied by, and what is added then, `vectors` whole vectors of each; null leaves them as they are.
     pub scale: *const f32,
     pub shift: *const f32,
+    /// Whether sums, read as f32 as they are, are the number that they stand for, see [`super::conv_int8`].
+    pub sums_are_floats: bool,
+    /// Whether all columns exist and lie as [`Element::INTERLEAVES`] says.
+    pub interleaved: bool,
     /// Added at the end, or null; with whole sums, times `residual_scale`.
     pub residual: *const O,
     pub residual_pitch: usize,
@@ -76,6 +80,8 @@ impl<'a, I, O> Tile<'a, I, O> {
             columns,
             scale: std::ptr::null(),
             shift: std::ptr::null(),
+            sums_are_floats: false,
+            interleaved: false,
             residual: std::ptr::null(),
             residual_pitch: 0,
             residual_scale: 1.0,
@@ -178,15 +184,30 @@ unsafe fn one<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: us
                 panel = panel.add(NV * S::LANES);
             }
         }
+        let interleaved = O::INTERLEAVES && NV == 4 && t.interleaved;
         if I::WHOLE && !t.scale.is_null() {
+            if !t.sums_are_floats {
+                for sum in sums.as_flattened_mut() {
+                    *sum = I::whole(*sum);
+                }
+            }
             for v in 0..NV {
                 let (scale, shift) = (S::load(t.scale.add(v * S::LANES)), S::load(t.shift.add(v * S::LANES)));
                 for row in &mut sums {
-                    row[v] = S::fma(I::whole(row[v]), scale, shift);
+                    row[v] = S::fma(row[v], scale, shift);
                 }
             }
         }
-        if !residual.is_null() {
+        // Loops of their own: one with both ways in it would not be unrolled, and sums would go to memory.
+        if !residual.is_null() && interleaved {
+            let scale = S::splat(t.residual_scale);
+            for (r, row) in sums.iter_mut().enumerate() {
+                let values = O::load_interleaved::<NV>(residual.add(r * t.residual_pitch));
+                for (sum, value) in row.iter_mut().zip(&values) {
+                    *sum = S::fma(*value, scale, *sum);
+                }
+            }
+        } else if !residual.is_null() {
             let scale = S::splat(t.residual_scale);
             for (r, row) in sums.iter_mut().enumerate() {
                 let from = residual.add(r * t.residual_pitch);
@@ -212,6 +233,12 @@ unsafe fn one<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: us
             for sum in sums.as_flattened_mut() {
                 *sum = S::min(high, *sum);
             }
+        }
+        if interleaved {
+            for (r, row) in sums.iter().enumerate() {
+                O::store_interleaved(out.add(r * t.out_pitch), row);
+            }
+            return;
         }
         for (r, row) in sums.iter().enumerate() {
             O::store_row(out.add(r * t.out_pitch), row, tail);

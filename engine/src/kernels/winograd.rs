@@ -237,6 +237,8 @@ impl<I: Transforms, const M: usize, const A: usize> Winograd<I, M, A> {
                     residual_scale: 1.0,
                     scale: std::ptr::null(),
                     shift: std::ptr::null(),
+                    sums_are_floats: false,
+                    interleaved: false,
                     residual_pitch: 0,
                     out_ahead: out.wrapping_add(tiles * rows * width),
                     residual_ahead: out.cast_const(),

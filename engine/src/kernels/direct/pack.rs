@@ -18,6 +18,10 @@ pub struct Rescale {
     pub residual: f32,
     /// Bounds of the result, the lower first; infinite where there is none.
     pub bounds: (f32, f32),
+    /// Whether the bits of the sums, which begin so, are those of the number that they stand for.
+    pub sums_are_floats: bool,
+    /// Whether columns may be [interleaved](super::super::element::Element::INTERLEAVES): what is written is bytes.
+    pub interleaved: bool,
 }
 
 /// [`Rescale`], packed as the bias is.
@@ -27,6 +31,18 @@ pub(super) struct Rescaled {
     pub shift: Packed,
     pub residual: f32,
     pub bounds: (f32, f32),
+    pub sums_are_floats: bool,
+    pub interleaved: bool,
+}
+
+/// Whether the columns of a panel (first vector, vectors) of `channels` lie interleaved where they may: all four vectors are full.
+pub(super) fn interleaves(channels: usize, lanes: usize, (first, count): (usize, usize)) -> bool {
+    lanes == 16 && count == 4 && channels >= (first + count) * lanes
+}
+
+/// Where a column lies in an interleaved panel.
+fn interleaved(column: usize) -> usize {
+    column % 16 / 4 * 16 + column / 16 * 4 + column % 4
 }
 
 impl<I: Packs> Direct<I> {
@@ -70,6 +86,8 @@ impl<I: Packs> Direct<I> {
         }
         let lanes = isa.lanes();
         let vectors = group_out.div_ceil(lanes);
+        let mixes = rescale.as_ref().is_some_and(|r| r.interleaved);
+        let place = |panel, column| if mixes && interleaves(group_out, lanes, panel) { interleaved(column) } else { column };
         let packed = Packed::new(shape.groups * depth * vectors * lanes, |to| {
             for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
                 let width = count * lanes;
@@ -86,7 +104,7 @@ impl<I: Packs> Direct<I> {
                             if value < run.len { weights[((out * group_in + channel) * kh + run.ky) * kw + kx] } else { 0.0 }
                         };
                         for (line, word) in part.clone().enumerate() {
-                            to[at + line * width + column] = I::word(word * I::OF_A_WORD, weight);
+                            to[at + line * width + place((first, count), column)] = I::word(word * I::OF_A_WORD, weight);
                         }
                     }
                     at += part.len() * width;
@@ -96,13 +114,19 @@ impl<I: Packs> Direct<I> {
         let by_vector = |values: &[f32]| {
             Packed::new(shape.groups * vectors * lanes, |to| {
                 for (to, values) in to.chunks_mut(vectors * lanes).zip(values.chunks(group_out)) {
-                    to[..group_out].copy_from_slice(values);
+                    for (first, count) in tile::panels(isa, vectors) {
+                        for (column, value) in values[first * lanes..].iter().take(count * lanes).enumerate() {
+                            to[first * lanes + place((first, count), column)] = *value;
+                        }
+                    }
                 }
             })
         };
         let bias = by_vector(bias);
-        let rescale =
-            rescale.map(|r| Rescaled { scale: by_vector(&r.scale), shift: by_vector(&r.shift), residual: r.residual, bounds: r.bounds });
+        let rescale = rescale.map(|r| {
+            let Rescale { scale, shift, residual, bounds, sums_are_floats, interleaved } = r;
+            Rescaled { scale: by_vector(&scale), shift: by_vector(&shift), residual, bounds, sums_are_floats, interleaved }
+        });
         let longest = runs.iter().map(words).max().unwrap_or(0);
         // A run of bytes may be read to the end of its last word in the copy: what follows it meets weights of zero. Floats might not be numbers there.
         let len = |run: &Run| if copied && rescale.is_some() { words(run) * I::OF_A_WORD } else { run.len };

@@ -5,7 +5,7 @@ use super::super::elementwise::{Applies, Job, Operand};
 use super::super::memory::{Packed, aligned};
 use super::super::tile::{self, Multiplies, ROWS, Tile, Tiles};
 use super::super::{Activation, ConvArgs, ConvShape};
-use super::pack::Rescaled;
+use super::pack::{self, Rescaled};
 use super::{Direct, RUNS, Run};
 use std::ops::Range;
 
@@ -108,6 +108,8 @@ impl<I: Packs> Direct<I> {
             columns,
             scale: of_sums(|r| &r.scale),
             shift: of_sums(|r| &r.shift),
+            sums_are_floats: self.rescale.as_ref().is_some_and(|r| r.sums_are_floats),
+            interleaved: self.rescale.as_ref().is_some_and(|r| r.interleaved) && pack::interleaves(group_out, lanes, (first, count)),
             residual: std::ptr::null(),
             residual_pitch: 0,
             residual_scale: self.rescale.as_ref().map_or(1.0, |r| r.residual),

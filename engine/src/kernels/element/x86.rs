@@ -113,15 +113,11 @@ impl Element<Avx512> for U8 {
     /// Packed together with saturation, in fewer instructions than one vector after the other.
     #[inline(always)]
     unsafe fn store_row<const N: usize>(to: *mut Self, row: &[__m512; N], tail: usize) {
-        const { assert!(N <= 4, "a tile has at most four vectors") };
         // SAFETY: arithmetic on values; the mask leaves only the values that there are.
         unsafe {
-            let whole = |v: usize| if v < N { _mm512_cvtps_epi32(row[v]) } else { _mm512_setzero_si512() };
-            let first = _mm512_packs_epi32(whole(0), whole(1));
-            let packed = _mm512_packus_epi16(first, if N > 2 { _mm512_packs_epi32(whole(2), whole(3)) } else { first });
-            // Packing works within quarters of a vector: four values `q` of vector `v` come to stand at place `4 * q + v`.
+            // Four values `q` of vector `v` have come to stand at place `4 * q + v`.
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let packed = _mm512_permutexvar_epi32(order, packed);
+            let packed = _mm512_permutexvar_epi32(order, packed(row));
             let count = (N - 1) * 16 + tail;
             if count == 64 {
                 _mm512_storeu_si512(to.cast(), packed);
@@ -129,6 +125,40 @@ impl Element<Avx512> for U8 {
                 _mm512_mask_storeu_epi8(to.cast(), (1u64 << count) - 1, packed);
             }
         }
+    }
+    const INTERLEAVES: bool = true;
+    #[inline(always)]
+    unsafe fn load_interleaved<const N: usize>(from: *const Self) -> [__m512; N] {
+        const { assert!(N <= 4, "a tile has at most four vectors") };
+        // SAFETY: the caller's promise: 64 bytes.
+        unsafe {
+            let all = _mm512_loadu_si512(from.cast());
+            // For each value the byte of its quarter, and three zeros.
+            let first = _mm_setr_epi8(0, -1, -1, -1, 1, -1, -1, -1, 2, -1, -1, -1, 3, -1, -1, -1);
+            let mut values = [_mm512_setzero_ps(); N];
+            for (v, value) in values.iter_mut().enumerate() {
+                let bytes = _mm512_broadcast_i32x4(_mm_or_si128(first, _mm_set1_epi32(4 * v as i32)));
+                *value = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(all, bytes));
+            }
+            values
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_interleaved<const N: usize>(to: *mut Self, row: &[__m512; N]) {
+        // SAFETY: the caller's promise: 64 bytes.
+        unsafe { _mm512_storeu_si512(to.cast(), packed(row)) }
+    }
+}
+
+/// Up to four vectors as bytes, the nearest and saturated: packing works within quarters of a vector, so those of the vectors come to stand by turns.
+#[inline(always)]
+unsafe fn packed<const N: usize>(row: &[__m512; N]) -> __m512i {
+    const { assert!(N <= 4, "a tile has at most four vectors") };
+    // SAFETY: arithmetic on values.
+    unsafe {
+        let whole = |v: usize| if v < N { _mm512_cvtps_epi32(row[v]) } else { _mm512_setzero_si512() };
+        let first = _mm512_packs_epi32(whole(0), whole(1));
+        _mm512_packus_epi16(first, if N > 2 { _mm512_packs_epi32(whole(2), whole(3)) } else { first })
     }
 }
 
