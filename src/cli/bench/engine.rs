@@ -111,6 +111,8 @@ struct Run {
     /// Over the same on one thread, and the peak over one thread's.
     scaling: Option<f64>,
     peak_scaling: Option<f64>,
+    /// Over the same with the smallest batch.
+    over_smallest_batch: Option<f64>,
 }
 
 /// Another runtime, an image a call.
@@ -198,14 +200,19 @@ struct Contender<'a> {
     runner: &'a Runner,
     threads: usize,
     best: f64,
+    /// Of a turn's mean. Ratios between threads and between batches are of these: the best of many short calls is more lucky than the best of few long ones.
+    steady: f64,
+    /// Images that a thread's turn has at least.
+    images: usize,
 }
 
 impl Contender<'_> {
     /// As many calls on each thread as fit a turn.
     fn turn(&mut self) -> Result<()> {
         let per_call = self.best * (self.runner.batch * self.threads) as f64;
-        let calls = if per_call.is_finite() { ((TURN / per_call) as usize).clamp(1, 10_000) } else { 1 };
-        let spent = together(self.threads, || -> tract_onnx::prelude::TractResult<f64> {
+        let least = self.images.div_ceil(self.runner.batch);
+        let calls = if per_call.is_finite() { ((TURN / per_call) as usize).clamp(least, 10_000) } else { least };
+        let spent = together(self.threads, || -> tract_onnx::prelude::TractResult<(f64, f64)> {
             let mut turn = self.runner.turn()?;
             turn.run()?;
             let start = Instant::now();
@@ -215,12 +222,14 @@ impl Contender<'_> {
                 turn.run()?;
                 best = best.min(call.elapsed().as_secs_f64());
             }
+            let mean = start.elapsed().as_secs_f64() / calls as f64;
             // One thread's best call is its speed when left alone; threads that wait for each other must be taken together.
-            Ok(if self.threads == 1 { best } else { start.elapsed().as_secs_f64() / calls as f64 })
+            Ok(if self.threads == 1 { (best, mean) } else { (mean, mean) })
         });
-        let slowest = spent.into_iter().try_fold(0.0, |most: f64, one| one.map(|one| most.max(one)));
-        let slowest = slowest.map_err(|e| Error::failed(format_args!("the network fails: {e:#}")))?;
-        self.best = self.best.min(slowest / (self.runner.batch * self.threads) as f64);
+        let slowest = spent.into_iter().try_fold((0.0, 0.0), |most: (f64, f64), one| one.map(|one| (most.0.max(one.0), most.1.max(one.1))));
+        let (best, mean) = slowest.map_err(|e| Error::failed(format_args!("the network fails: {e:#}")))?;
+        let images = (self.runner.batch * self.threads) as f64;
+        (self.best, self.steady) = (self.best.min(best / images), self.steady.min(mean / images));
         Ok(())
     }
 }
@@ -237,7 +246,8 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
         }
     }
     let stock = if args.no_tract { None } else { Some(network.stock()?) };
-    let contender = |runner, threads| Contender { runner, threads, best: f64::INFINITY };
+    let images = args.batch.iter().copied().max().map_or(1, usize::from);
+    let contender = |runner, threads| Contender { runner, threads, best: f64::INFINITY, steady: f64::INFINITY, images };
     let mut ours: Vec<Contender<'_>> = runners.iter().flat_map(|(_, _, r)| threads.iter().map(move |&t| contender(r, t))).collect();
     let mut tract: Vec<Contender<'_>> = stock.iter().flat_map(|r| threads.iter().map(move |&t| contender(r, t))).collect();
     let mut peers = Vec::new();
@@ -281,7 +291,11 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
         like.map(|p| p.images_per_s).max_by(f64::total_cmp)
     };
     let runs = combinations.iter().map(|&((precision, batch, threads), contender)| {
-        let alone = combinations.iter().find(|((p, b, t), _)| *p == precision && *b == batch && *t == 1).map(|(_, c)| rate(c));
+        let like = |batch: usize, threads: usize| {
+            let like = combinations.iter().find(|((p, b, t), _)| *p == precision && *b == batch && *t == threads);
+            like.map(|(_, c)| c.steady / contender.steady)
+        };
+        let smallest = args.batch.iter().copied().min().map_or(1, usize::from);
         let tract = tract.iter().find(|c| c.threads == threads).map(rate);
         let peak = peak_of(precision, threads);
         let images_per_s = rate(contender);
@@ -295,8 +309,9 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
             tract_images_per_s: tract,
             over_tract: tract.map(|t| images_per_s / t),
             over_best_peer: best_peer(precision, threads).filter(|_| batch == 1).map(|p| images_per_s / p),
-            scaling: alone.map(|a| images_per_s / a),
+            scaling: like(batch, 1),
             peak_scaling: peak.zip(peak_of(precision, 1)).map(|(all, one)| all / one),
+            over_smallest_batch: like(smallest, threads),
         }
     });
     let runs = runs.collect();
@@ -356,8 +371,20 @@ fn text(figures: &Figures) -> String {
             n.weights_over_file,
             megabytes(n.arena_bytes as f64),
         );
-        let heads =
-            ["precision", "batch", "threads", "images/s", "GFLOP/s", "of peak", "stock tract", "x tract", "x peer", "x 1 thread", "peak's"];
+        let heads = [
+            "precision",
+            "batch",
+            "threads",
+            "images/s",
+            "GFLOP/s",
+            "of peak",
+            "stock tract",
+            "x tract",
+            "x peer",
+            "x 1 thread",
+            "peak's",
+            "x batch",
+        ];
         let _ = writeln!(out, "{}", heads.map(|h| format!("{h:>12}")).concat());
         for r in &n.runs {
             let cells = [
@@ -372,6 +399,7 @@ fn text(figures: &Figures) -> String {
                 or(r.over_best_peer, 2),
                 or(r.scaling, 2),
                 or(r.peak_scaling, 2),
+                or(r.over_smallest_batch, 2),
             ];
             let _ = writeln!(out, "{}", cells.map(|c| format!("{c:>12}")).concat());
         }
