@@ -272,7 +272,10 @@ fn main() {
     if batches.is_empty() {
         batches = vec![1, 8];
     }
-    let layers = if other { others() } else { resnet50() };
+    let mut layers = if other { others() } else { resnet50() };
+    if int8 {
+        layers.retain(|(shape, _)| ConvInt8::computes(shape, Activation::Relu));
+    }
     let flops: u64 = layers.iter().map(|(shape, _)| shape.flops()).sum();
     for batch in batches {
         if int8 {

@@ -38,6 +38,8 @@ fn engine_figures_fit_each_other() {
             assert!(close(number(&run["share_of_peak"]), gflops / peak));
         }
         assert!(run["threads"] == 2 || number(&run["scaling"]) == 1.0);
+        let over = number(&run["over_smallest_batch"]);
+        assert!(if run["batch"] == 1 { over == 1.0 } else { over > 0.0 && over.is_finite() });
     }
     let layers = network["layers"].as_array().unwrap();
     let kinds: Vec<&str> = layers.iter().map(|l| l["kind"].as_str().unwrap()).collect();

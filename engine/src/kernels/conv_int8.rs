@@ -78,6 +78,8 @@ pub struct ConvInt8 {
 const FLOAT: i32 = 0x4b40_0000;
 const SHIFT: f32 = 12_582_912.0;
 const FLOATS: f32 = 4_194_303.0;
+/// The most that a unit of a sum may be of a step of the output for that rounding not to count.
+const FINEST: f32 = 1.0 / 64.0;
 
 /// Most products of a sum: 255 times 128 of them lie within i32, with room for where the sum begins.
 const DEEPEST: usize = i32::MAX as usize / (2 * 255 * 128);
@@ -113,8 +115,9 @@ impl ConvInt8 {
         let (low, high) = activation.bounds().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let mut bounds = (low * by + zero, high * by + zero);
         let taps = whole.len() / shape.out_channels;
-        let sums_are_floats =
-            output.is_some() && whole.chunks_exact(taps).all(|w| 255.0 * w.iter().map(|w| w.abs()).sum::<f32>() <= FLOATS);
+        let units = |step: &f32| (input.scale * step * by).abs() <= FINEST;
+        let fits = |weights: &[f32]| 255.0 * weights.iter().map(|w| w.abs()).sum::<f32>() <= FLOATS;
+        let sums_are_floats = output.is_some() && stepped.steps.iter().all(units) && whole.chunks_exact(taps).all(fits);
         let (first, off) = if sums_are_floats { (FLOAT, SHIFT) } else { (0, 0.0) };
         let (mut start, mut scale, mut shift, mut largest) = (Vec::new(), Vec::new(), Vec::new(), 0.0f32);
         for ((weights, step), bias) in whole.chunks_exact(taps).zip(stepped.steps).zip(stepped.bias) {

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 mod pack;
 mod panel;
 pub(super) use pack::Rescale;
-use pack::Rescaled;
+use pack::{Columns, Rescaled};
 use panel::{Grid, Panel, Pixel};
 
 /// Most runs of one block, as their pointers are kept on the stack.
@@ -62,8 +62,8 @@ pub(super) struct Direct<I> {
     lens: Vec<u32>,
     /// Words of all runs together.
     depth: usize,
-    /// Of each group: first vector, vectors of each panel.
-    panels: Vec<(usize, usize)>,
+    /// Of each group.
+    panels: Vec<Columns>,
     /// For each block: first run, runs, words.
     blocks: Vec<(usize, usize, usize)>,
     /// Whether the image is copied with its padding first.
@@ -166,7 +166,7 @@ impl<I: Packs> Direct<I> {
         let images = if pointwise { 1 } else { args.images };
         let grid = Grid::new(&shape, args.input_pitch);
         let [oh, ow] = grid.output;
-        let widest = self.panels.iter().map(|(_, count)| *count).max().unwrap_or(1);
+        let widest = self.panels.iter().map(|panel| panel.count).max().unwrap_or(1);
         let tiles = Tiles::new(images * oh * ow, tile::most_rows(self.isa, widest));
         let mut table = [[std::ptr::null(); ROWS]; RUNS];
         // Weights that stay in L2 anyway: all of a few pixels' channels first, so that input and output pass through the cache once.
@@ -175,9 +175,9 @@ impl<I: Packs> Direct<I> {
             let range = first..(first + part).min(tiles.count);
             let pixel = Pixel::new(tiles.first_row(first), grid.output);
             for group in 0..shape.groups {
-                for &(first, count) in &self.panels {
+                for &columns in &self.panels {
                     let range = range.clone();
-                    let panel = Panel { shape: &shape, pointwise, activation, grid: &grid, tiles, pixel, range, group, first, count };
+                    let panel = Panel { shape: &shape, pointwise, activation, grid: &grid, tiles, pixel, range, group, columns };
                     self.panel(&panel, args, &mut table);
                 }
             }

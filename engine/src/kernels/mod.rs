@@ -41,6 +41,7 @@ pub use isa::{Isa, has_bf16, has_int8};
 pub use layout::{Interleaves, channels_last};
 pub use memory::Memory;
 pub use pool::{PoolShape, Pooling, global_average, pool};
+use std::ops::Range;
 
 /// A convolution: of one image, independent of how many run at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,6 +87,13 @@ impl ConvShape {
             (padded.saturating_sub(reach)) / self.stride[axis] + usize::from(padded >= reach)
         };
         [along(0), along(1)]
+    }
+
+    /// The places of the output along `axis` whose windows lie inside the image.
+    fn inside(&self, axis: usize) -> Range<usize> {
+        let reach = (self.kernel[axis] - 1) * self.dilation[axis];
+        let end = (self.input[axis] + self.pad[axis]).checked_sub(reach).map_or(0, |room| room.div_ceil(self.stride[axis]));
+        self.pad[axis].div_ceil(self.stride[axis])..end.min(self.output()[axis])
     }
 
     /// Floating-point operations for one image: two for each multiply-add of the direct convolution.

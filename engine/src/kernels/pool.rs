@@ -5,7 +5,6 @@ use super::element::{Bf16, Element, Number, U8};
 use super::isa::{for_each_isa, has_bf16, has_int8, with_bf16, with_int8};
 use super::simd::Simd;
 use super::{ConvShape, Isa};
-use std::ops::Range;
 
 /// What becomes of a window's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,15 +38,13 @@ pub struct PoolShape {
 impl PoolShape {
     /// Height and width of the output.
     pub fn output(&self) -> [usize; 2] {
-        let Self { input, channels, kernel, stride, dilation, pad, .. } = *self;
-        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }.output()
+        self.as_conv().output()
     }
 
-    /// The columns of the output whose windows lie inside the image from left to right.
-    fn whole_columns(&self) -> Range<usize> {
-        let (first, reach) = (self.pad[1].div_ceil(self.stride[1]), (self.kernel[1] - 1) * self.dilation[1]);
-        let end = (self.input[1] + self.pad[1]).checked_sub(reach).map_or(0, |room| room.div_ceil(self.stride[1]));
-        first..end.min(self.output()[1])
+    /// The convolution with the same windows.
+    fn as_conv(&self) -> ConvShape {
+        let Self { input, channels, kernel, stride, dilation, pad, .. } = *self;
+        ConvShape { input, in_channels: channels, out_channels: channels, kernel, stride, dilation, pad, groups: channels }
     }
 
     /// The window's offsets along `axis` that lie within the image extended by `extra` before and after it: (first, count).
@@ -80,7 +77,7 @@ pub fn pool<I: Pools<O>, O: Number>(
     }
     let counted = if let Pooling::Average { counted } = shape.pooling { counted } else { [0; 4] };
     // Where windows lie inside the image from left to right, all of a line are taken in one call.
-    let whole = shape.whole_columns();
+    let whole = shape.as_conv().inside(1);
     for line in 0..images * oh {
         let (image, y) = (line / oh, line % oh);
         let (ky, rows) = shape.window(0, y, [0; 2]);
@@ -131,10 +128,12 @@ pub fn global_average<I: Pools<O>, O: Number>(
 
 /// The values that become one output pixel, and those of further ones that lie alike beside it.
 pub struct Windows<I, O> {
-    /// Windows, and the values from one to the next, of the input and of the output.
+    /// Windows.
     count: usize,
+    /// Values from one to the next, of the input and of the output.
     step: usize,
     output_step: usize,
+    /// The first one's first pixel that is counted.
     first: *const I,
     rows: usize,
     columns: usize,
@@ -152,7 +151,7 @@ const WIDE: usize = 4;
 /// Reduces windows.
 ///
 /// # Safety
-/// As for [`Simd`]; `rows` by `columns` pixels of `channels` values lie where the steps lead, and the output has as many.
+/// As for [`Simd`]; `rows` by `columns` pixels of `channels` values lie where the steps lead from each of `count` windows, and the output has a pixel for each.
 #[inline(always)]
 unsafe fn reduce<S: Simd, I: Element<S>, O: Element<S>>(w: &Windows<I, O>) {
     for window in 0..w.count {

@@ -28,11 +28,24 @@ pub(super) fn activation() -> impl Strategy<Value = Activation> {
     ]
 }
 
+/// All kinds of shapes: any, pointwise ones, and lines so wide that several tiles lie in one.
+pub(super) fn shape() -> impl Strategy<Value = ConvShape> {
+    let pointwise = (any_shape(), 1usize..40).prop_map(|(shape, width)| ConvShape {
+        input: [shape.input[0], width],
+        kernel: [1, 1],
+        stride: [1, 1],
+        pad: [0; 4],
+        ..shape
+    });
+    let wide = (any_shape(), 30usize..70).prop_map(|(shape, width)| ConvShape { input: [shape.input[0] % 4 + 1, width], ..shape });
+    prop_oneof![4 => any_shape(), 1 => pointwise, 1 => wide]
+}
+
 prop_compose! {
-    pub(super) fn shape()(
+    fn any_shape()(
         input in [1usize..14, 1usize..14], kernel in [1usize..5, 1usize..5], stride in [1usize..4, 1usize..4], dilation in [1usize..3, 1usize..3],
         pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3], groups in prop_oneof![4 => Just(1usize), 1 => 2usize..4],
-        group_in in prop_oneof![1usize..7, 7usize..40], group_out in prop_oneof![1usize..20, 20usize..150],
+        group_in in prop_oneof![1usize..7, 7usize..40], group_out in prop_oneof![4 => 1usize..20, 4 => 20usize..150, 1 => Just(64usize), 1 => Just(128usize)],
     ) -> ConvShape {
         ConvShape { input, in_channels: groups * group_in, out_channels: groups * group_out, kernel, stride, dilation, pad, groups }
     }

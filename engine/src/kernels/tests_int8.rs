@@ -114,9 +114,11 @@ where
         }
         let due = f64::from(reference::activate(value as f32, activation));
         let (due, far) = if to_bytes {
-            // Rounded to the nearest of what is off by less than a unit of the sum (see `FLOAT`), and none but saturated values farther away.
-            let unit = scales.input.scale * steps[out] / scales.output.scale;
-            ((due / f64::from(scales.output.scale) + f64::from(scales.output.zero)).clamp(0.0, 255.0), 0.5 + 0.75 * f64::from(unit))
+            // Rounded to the nearest of what is off by less than a unit of the sum, where that is little (see `FLOAT`), and none but saturated values
+            // farther away.
+            let unit = f64::from(scales.input.scale * steps[out] / scales.output.scale);
+            let off = if unit <= 1.0 / 64.0 { 0.75 * unit } else { 0.0 };
+            ((due / f64::from(scales.output.scale) + f64::from(scales.output.zero)).clamp(0.0, 255.0), 0.5 + off)
         } else {
             (due, 0.0)
         };
@@ -139,9 +141,11 @@ proptest! {
     #[test]
     fn pooling_agrees_with_the_reference(
         input in [1usize..15, 1usize..15], kernel in [1usize..5, 1usize..5], stride in [1usize..4, 1usize..4], channels in 1usize..150,
+        dilation in [1usize..3, 1usize..3], pad in [0usize..4, 0usize..4, 0usize..4, 0usize..4], mean in any::<bool>(),
         images in 1usize..3, slack in [0usize..4, 0usize..4], seed in any::<u64>(),
     ) {
-        let shape = PoolShape { input, channels, kernel, stride, dilation: [1; 2], pad: [0; 4], pooling: Pooling::Max };
+        let pooling = if mean { Pooling::Average { counted: [0; 4] } } else { Pooling::Max };
+        let shape = PoolShape { input, channels, kernel, stride, dilation, pad, pooling };
         if !has_int8() || shape.output().contains(&0) {
             return Ok(());
         }
@@ -196,9 +200,18 @@ fn deep_convolutions_and_largest_sums_agree_with_whole_numbers() {
         groups,
         ..ConvShape::square(0, in_channels, out_channels, kernel, 1)
     };
-    for shape in
-        [conv(6001, 70, 1, 1), conv(900, 70, 3, 1), conv(301, 20, 3, 1), conv(80, 17, 9, 1), conv(9602, 36, 1, 2), conv(9, 33, 11, 1)]
-    {
+    let grouped = ConvShape { input: [12, 40], ..conv(8, 144, 7, 2) };
+    for shape in [
+        grouped,
+        conv(6001, 64, 1, 1),
+        conv(900, 128, 3, 1),
+        conv(6001, 70, 1, 1),
+        conv(900, 70, 3, 1),
+        conv(301, 20, 3, 1),
+        conv(80, 17, 9, 1),
+        conv(9602, 36, 1, 2),
+        conv(9, 33, 11, 1),
+    ] {
         for (extreme, zero) in [(true, 0), (true, 255), (false, 128)] {
             let of = |scale, zero| Quantized { scale, zero };
             let scales = Scales { input: of(0.02, zero), residual: of(0.1, 7), output: of(0.05, 100), extreme };
@@ -232,4 +245,27 @@ fn scales_that_overflow_saturate() {
         });
         assert_eq!(f32::from(output[0]), due);
     }
+}
+
+/// A unit of the sum that is worth many steps of the output: what a sum begins with must not swallow the bias.
+#[test]
+fn a_coarse_sum_keeps_its_bias() {
+    if !has_int8() {
+        return;
+    }
+    let stepped = Stepped { weights: &[1.0], steps: &[1.0], bias: &[0.4] };
+    let (of_input, of_output) = (Quantized { scale: 1.0, zero: 0 }, Quantized { scale: 1.0 / 1024.0, zero: 7 });
+    let conv = ConvInt8::new(ConvShape::square(1, 1, 1, 1, 1), stepped, Activation::None, of_input, None, Some(of_output));
+    let (input, mut output, mut scratch) = (numbers(&[0]), numbers(&[9]), vec![0.0; conv.scratch(1)]);
+    let output_pitch = 1;
+    conv.run(ConvArgs {
+        images: 1,
+        input: &input,
+        input_pitch: 1,
+        residual: None,
+        output: &mut output,
+        output_pitch,
+        scratch: &mut scratch,
+    });
+    assert_eq!(f32::from(output[0]), 255.0);
 }

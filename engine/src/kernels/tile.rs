@@ -122,7 +122,9 @@ unsafe fn one<S: Simd, I: Factor<S>, O: Element<S>, const R: usize, const NV: us
         let (out, sums_at) = (t.out.wrapping_add(row * t.out_pitch), t.sums.wrapping_add(row * t.sums_pitch));
         let residual = if t.residual.is_null() { t.residual } else { t.residual.wrapping_add(row * t.residual_pitch) };
         let (out_ahead, residual_ahead) = if index + 1 < t.tiles {
-            (out.wrapping_add(R * t.out_pitch).cast_const(), residual.wrapping_add(R * t.residual_pitch))
+            let out = out.wrapping_add(R * t.out_pitch).cast_const();
+            // An address that is asked for in vain costs a walk through the page tables.
+            (out, if residual.is_null() { out } else { residual.wrapping_add(R * t.residual_pitch) })
         } else {
             (t.out_ahead, t.residual_ahead)
         };

@@ -108,10 +108,10 @@ struct Run {
     over_tract: Option<f64>,
     /// Of an image a call: over the best peer with as many threads at this precision.
     over_best_peer: Option<f64>,
-    /// Over the same on one thread, and the peak over one thread's.
+    /// Over the same on one thread, both of whole turns (`images_per_s` of one thread is its best call), and the peak over one thread's.
     scaling: Option<f64>,
     peak_scaling: Option<f64>,
-    /// Over the same with the smallest batch.
+    /// Over the same with the smallest batch, both of whole turns.
     over_smallest_batch: Option<f64>,
 }
 
@@ -246,10 +246,11 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
         }
     }
     let stock = if args.no_tract { None } else { Some(network.stock()?) };
-    let images = args.batch.iter().copied().max().map_or(1, usize::from);
-    let contender = |runner, threads| Contender { runner, threads, best: f64::INFINITY, steady: f64::INFINITY, images };
-    let mut ours: Vec<Contender<'_>> = runners.iter().flat_map(|(_, _, r)| threads.iter().map(move |&t| contender(r, t))).collect();
-    let mut tract: Vec<Contender<'_>> = stock.iter().flat_map(|r| threads.iter().map(move |&t| contender(r, t))).collect();
+    let batches = || runners.iter().map(|(_, batch, _)| *batch);
+    let (smallest, images) = (batches().min().unwrap_or(1), batches().max().unwrap_or(1));
+    let contender = |runner, threads, images| Contender { runner, threads, best: f64::INFINITY, steady: f64::INFINITY, images };
+    let mut ours: Vec<Contender<'_>> = runners.iter().flat_map(|(_, _, r)| threads.iter().map(move |&t| contender(r, t, images))).collect();
+    let mut tract: Vec<Contender<'_>> = stock.iter().flat_map(|r| threads.iter().map(move |&t| contender(r, t, 1))).collect();
     let mut peers = Vec::new();
     for &threads in threads.iter().filter(|_| args.peers) {
         let precisions: Vec<&str> = args.precision.iter().map(|p| p.name()).collect();
@@ -295,7 +296,6 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
             let like = combinations.iter().find(|((p, b, t), _)| *p == precision && *b == batch && *t == threads);
             like.map(|(_, c)| c.steady / contender.steady)
         };
-        let smallest = args.batch.iter().copied().min().map_or(1, usize::from);
         let tract = tract.iter().find(|c| c.threads == threads).map(rate);
         let peak = peak_of(precision, threads);
         let images_per_s = rate(contender);

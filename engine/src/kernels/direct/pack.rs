@@ -32,17 +32,23 @@ pub(super) struct Rescaled {
     pub residual: f32,
     pub bounds: (f32, f32),
     pub sums_are_floats: bool,
+}
+
+/// A panel's output channels within its group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    /// First vector, and vectors.
+    pub first: usize,
+    pub count: usize,
+    /// Whether they lie interleaved, see [`Rescale::interleaved`]: all four vectors are full.
     pub interleaved: bool,
 }
 
-/// Whether the columns of a panel (first vector, vectors) of `channels` lie interleaved where they may: all four vectors are full.
-pub(super) fn interleaves(channels: usize, lanes: usize, (first, count): (usize, usize)) -> bool {
-    lanes == 16 && count == 4 && channels >= (first + count) * lanes
-}
-
-/// Where a column lies in an interleaved panel.
-fn interleaved(column: usize) -> usize {
-    column % 16 / 4 * 16 + column / 16 * 4 + column % 4
+impl Columns {
+    /// Where a column lies in the panel.
+    fn place(self, column: usize) -> usize {
+        if self.interleaved { column % 16 / 4 * 16 + column / 16 * 4 + column % 4 } else { column }
+    }
 }
 
 impl<I: Packs> Direct<I> {
@@ -86,10 +92,12 @@ impl<I: Packs> Direct<I> {
         }
         let lanes = isa.lanes();
         let vectors = group_out.div_ceil(lanes);
-        let mixes = rescale.as_ref().is_some_and(|r| r.interleaved);
-        let place = |panel, column| if mixes && interleaves(group_out, lanes, panel) { interleaved(column) } else { column };
+        let mixes = rescale.as_ref().is_some_and(|r| r.interleaved) && lanes == 16;
+        let columns = |(first, count)| Columns { first, count, interleaved: mixes && count == 4 && group_out >= (first + count) * lanes };
+        let panels: Vec<Columns> = tile::panels(isa, vectors).map(columns).collect();
         let packed = Packed::new(shape.groups * depth * vectors * lanes, |to| {
-            for (group, (first, count)) in (0..shape.groups).flat_map(|group| tile::panels(isa, vectors).map(move |panel| (group, panel))) {
+            for (group, panel) in (0..shape.groups).flat_map(|group| panels.iter().map(move |panel| (group, panel))) {
+                let Columns { first, count, .. } = *panel;
                 let width = count * lanes;
                 let mut at = (group * vectors + first) * depth * lanes;
                 // A few words of each column at a time, so that both what is read and what is written stays in cache.
@@ -104,7 +112,7 @@ impl<I: Packs> Direct<I> {
                             if value < run.len { weights[((out * group_in + channel) * kh + run.ky) * kw + kx] } else { 0.0 }
                         };
                         for (line, word) in part.clone().enumerate() {
-                            to[at + line * width + place((first, count), column)] = I::word(word * I::OF_A_WORD, weight);
+                            to[at + line * width + panel.place(column)] = I::word(word * I::OF_A_WORD, weight);
                         }
                     }
                     at += part.len() * width;
@@ -114,9 +122,10 @@ impl<I: Packs> Direct<I> {
         let by_vector = |values: &[f32]| {
             Packed::new(shape.groups * vectors * lanes, |to| {
                 for (to, values) in to.chunks_mut(vectors * lanes).zip(values.chunks(group_out)) {
-                    for (first, count) in tile::panels(isa, vectors) {
-                        for (column, value) in values[first * lanes..].iter().take(count * lanes).enumerate() {
-                            to[first * lanes + place((first, count), column)] = *value;
+                    for panel in &panels {
+                        let first = panel.first * lanes;
+                        for (column, value) in values[first..].iter().take(panel.count * lanes).enumerate() {
+                            to[first + panel.place(column)] = *value;
                         }
                     }
                 }
@@ -124,15 +133,14 @@ impl<I: Packs> Direct<I> {
         };
         let bias = by_vector(bias);
         let rescale = rescale.map(|r| {
-            let Rescale { scale, shift, residual, bounds, sums_are_floats, interleaved } = r;
-            Rescaled { scale: by_vector(&scale), shift: by_vector(&shift), residual, bounds, sums_are_floats, interleaved }
+            let Rescale { scale, shift, residual, bounds, sums_are_floats, .. } = r;
+            Rescaled { scale: by_vector(&scale), shift: by_vector(&shift), residual, bounds, sums_are_floats }
         });
         let longest = runs.iter().map(words).max().unwrap_or(0);
         // A run of bytes may be read to the end of its last word in the copy: what follows it meets weights of zero. Floats might not be numbers there.
         let len = |run: &Run| if copied && rescale.is_some() { words(run) * I::OF_A_WORD } else { run.len };
         let lens = runs.iter().map(|run| len(run) as u32).collect();
         let outside = Packed::new(longest, |to| I::of_words_mut(to).fill(border));
-        let panels = tile::panels(isa, vectors).collect();
         Self { shape, isa, weights: packed, bias, outside, border, rescale, runs, lens, depth, panels, blocks, copied, of: PhantomData }
     }
 }

@@ -5,11 +5,11 @@ use super::super::elementwise::{Applies, Job, Operand};
 use super::super::memory::{Packed, aligned};
 use super::super::tile::{self, Multiplies, ROWS, Tile, Tiles};
 use super::super::{Activation, ConvArgs, ConvShape};
-use super::pack::{self, Rescaled};
+use super::pack::{Columns, Rescaled};
 use super::{Direct, RUNS, Run};
 use std::ops::Range;
 
-/// What is computed: the tiles of `range` for `count` vectors of output channels of `group`, from vector `first` on.
+/// What is computed: the tiles of `range` for some output channels of `group`.
 pub(super) struct Panel<'a> {
     pub shape: &'a ConvShape,
     /// Whether every output pixel is made of one of the input, and pixels are one line.
@@ -21,8 +21,7 @@ pub(super) struct Panel<'a> {
     pub pixel: Pixel,
     pub range: Range<usize>,
     pub group: usize,
-    pub first: usize,
-    pub count: usize,
+    pub columns: Columns,
 }
 
 /// The output pixels of a call, in order.
@@ -60,7 +59,17 @@ impl<I: Packs> Direct<I> {
         I: Multiplies<O> + Multiplies<f32>,
         f32: Applies<O>,
     {
-        let &Panel { shape, pointwise, activation, grid, tiles, pixel: first_pixel, ref range, group, first, count } = of;
+        let &Panel {
+            shape,
+            pointwise,
+            activation,
+            grid,
+            tiles,
+            pixel: first_pixel,
+            ref range,
+            group,
+            columns: Columns { first, count, interleaved },
+        } = of;
         let (group_in, group_out) = (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
         let lanes = self.isa.lanes();
         let first_vector = group * group_out.div_ceil(lanes) + first;
@@ -109,7 +118,7 @@ impl<I: Packs> Direct<I> {
             scale: of_sums(|r| &r.scale),
             shift: of_sums(|r| &r.shift),
             sums_are_floats: self.rescale.as_ref().is_some_and(|r| r.sums_are_floats),
-            interleaved: self.rescale.as_ref().is_some_and(|r| r.interleaved) && pack::interleaves(group_out, lanes, (first, count)),
+            interleaved,
             residual: std::ptr::null(),
             residual_pitch: 0,
             residual_scale: self.rescale.as_ref().map_or(1.0, |r| r.residual),
@@ -139,8 +148,13 @@ impl<I: Packs> Direct<I> {
             while index < range.end {
                 let (rows, pixel_of_tile) = (tiles.rows(index), pixel);
                 tile.table = std::ptr::null();
-                // As many tiles as form a grid are computed together.
-                let together = if finished { grid.tiles(pixel, rows).min(tiles.alike(index, range.end)) } else { 0 };
+                let asked = (index - range.start) * words * next_step;
+                let asking = range.start == 0 && asked < words * width * 4;
+                // As many tiles as form a grid are computed together, if nothing is to be done with each of them afterwards.
+                let mut together = if finished { grid.tiles(pixel, rows).min(tiles.alike(index, range.end)) } else { 0 };
+                if asking {
+                    together = together.min((words * width * 4 - asked).div_ceil(words * next_step));
+                }
                 if together > 0 {
                     (tile.tiles, tile.rows_step) = (together, rows * grid.step);
                     let mut first = input.wrapping_add(grid.at(pixel));
@@ -157,8 +171,7 @@ impl<I: Packs> Direct<I> {
                     }
                 }
                 let pixels = rows * tile.tiles;
-                let asked = (index - range.start) * words * next_step;
-                (tile.soon, tile.soon_step) = if range.start == 0 && asked < words * width * 4 {
+                (tile.soon, tile.soon_step) = if asking {
                     (next.cast::<i8>().wrapping_add(asked), next_step)
                 } else if streamed {
                     (input.wrapping_add((at + ahead) * args.input_pitch).cast(), tiles.most() * 4)
@@ -184,11 +197,12 @@ impl<I: Packs> Direct<I> {
                 tile.sums = sums.wrapping_add((at - start) * sums_step);
                 if finished {
                     // SAFETY: `isa` was checked. Every pointer of a row reaches `len` values: of a pixel inside the input, whose length the caller
-                    // checked, or of what lies outside, which is as long as the longest run. The panel holds `width` weights for each word. Output and residual
-                    // reach `columns` values of `rows` pixels, and so do the sums.
+                    // checked, or of what lies outside, which is as long as the longest run; those of further tiles lie in the same line, inside the
+                    // image, as `Grid::tiles` counted them. The panel holds `width` weights for each word. Output and residual reach `columns` values
+                    // of `pixels` pixels, and so do the sums where there are several blocks; where there is one, they are not read.
                     unsafe { I::run(self.isa, rows, count, &tile) };
                 } else {
-                    // SAFETY: as above.
+                    // SAFETY: as above, and the sums reach `columns` values of the only tile.
                     unsafe { I::run(self.isa, rows, count, &tile.unfinished(rows)) };
                 }
                 if last && bounds.is_none() {
@@ -251,14 +265,9 @@ pub(super) struct Grid {
 
 impl Grid {
     pub(super) fn new(shape: &ConvShape, pitch: usize) -> Self {
-        let ConvShape { input, pad, kernel, stride, dilation, .. } = *shape;
-        let output = shape.output();
-        let inside = [0, 1].map(|axis| {
-            let reach = (kernel[axis] - 1) * dilation[axis];
-            let end = (input[axis] + pad[axis]).checked_sub(reach).map_or(0, |room| room.div_ceil(stride[axis]));
-            pad[axis].div_ceil(stride[axis])..end.min(output[axis])
-        });
-        Self { input, output, stride, pitch, step: stride[1] * pitch, inside }
+        let ConvShape { input, stride, .. } = *shape;
+        let inside = [0, 1].map(|axis| shape.inside(axis));
+        Self { input, output: shape.output(), stride, pitch, step: stride[1] * pitch, inside }
     }
 
     /// Elements from the first image's first pixel to where the window of `pixel` begins.
