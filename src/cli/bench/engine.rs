@@ -1,5 +1,7 @@
 //! `lakelens bench engine`: networks beside what the cores can do at most, and beside stock tract, all measured by turns in one run.
 
+mod text;
+
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -169,7 +171,7 @@ pub fn run(args: &Args, common: &Common) -> Result<()> {
     if common.json {
         return print(&format!("{}\n", serde_json::to_string_pretty(&figures).map_err(Error::failed)?));
     }
-    print(&text(&figures))
+    print(&text::text(&figures))
 }
 
 /// Runs `work` on `threads` threads at once, each pinned to a core of its own as far as there are so many; begins when all are ready.
@@ -343,81 +345,4 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
         peers: others,
         layers,
     })
-}
-
-fn text(figures: &Figures) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::new();
-    let or = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
-    let _ = writeln!(out, "instructions: {}; peaks of loops that touch registers only, the best of several runs, pinned:", figures.isa);
-    for peak in &figures.peaks {
-        let unit = if peak.arithmetic == "int8" { "GOP/s" } else { "GFLOP/s" };
-        let _ = writeln!(out, "  {:<5} {:>2} threads {:>9} {unit}", peak.arithmetic, peak.threads, or(peak.gflops, 1));
-    }
-    for n in &figures.networks {
-        let Loading { read, parse, rewrite, optimise, first_answer } = n.loading;
-        let megabytes = |bytes: f64| bytes / 1e6;
-        let _ = writeln!(
-            out,
-            "\n{}: {:.2} GFLOP an image; {} nodes on the engine, {} on tract\n\
-             loading {:.2} s: reading {read:.2}, parsing {parse:.2}, rewriting {rewrite:.2}, optimising {optimise:.2}, first answer {first_answer:.2}\n\
-             weights {:.1} MB, {:.2} times the file; activations {:.1} MB an image",
-            n.model,
-            n.gflop_per_image,
-            n.nodes_on_engine,
-            n.nodes_on_tract,
-            n.loading_total,
-            megabytes(n.weight_bytes as f64),
-            n.weights_over_file,
-            megabytes(n.arena_bytes as f64),
-        );
-        let heads = [
-            "precision",
-            "batch",
-            "threads",
-            "images/s",
-            "GFLOP/s",
-            "of peak",
-            "stock tract",
-            "x tract",
-            "x peer",
-            "x 1 thread",
-            "peak's",
-            "x batch",
-        ];
-        let _ = writeln!(out, "{}", heads.map(|h| format!("{h:>12}")).concat());
-        for r in &n.runs {
-            let cells = [
-                r.precision.to_owned(),
-                r.batch.to_string(),
-                r.threads.to_string(),
-                format!("{:.2}", r.images_per_s),
-                format!("{:.1}", r.gflops),
-                or(r.share_of_peak, 3),
-                or(r.tract_images_per_s, 2),
-                or(r.over_tract, 2),
-                or(r.over_best_peer, 2),
-                or(r.scaling, 2),
-                or(r.peak_scaling, 2),
-                or(r.over_smallest_batch, 2),
-            ];
-            let _ = writeln!(out, "{}", cells.map(|c| format!("{c:>12}")).concat());
-        }
-        for p in &n.peers {
-            let share = or(p.share_of_peak, 3);
-            let (rate, gflops) = (format!("{:.2}", p.images_per_s), format!("{:.1}", p.gflops));
-            let Way { runtime, version, precision, setting } = &p.way;
-            let _ =
-                writeln!(out, "{precision:>12}{:>12}{:>12}{rate:>12}{gflops:>12}{share:>12}  {runtime} {version}, {setting}", 1, p.threads);
-        }
-        if !n.layers.is_empty() {
-            let _ = writeln!(out, "\n{:>9} {:>8} {:>7}  layers on the engine, one image", "us", "GFLOP/s", "of peak");
-        }
-        for l in &n.layers {
-            let gflops = if l.share_of_peak.is_some() { format!("{:.1}", l.gflops) } else { "-".into() };
-            let share = or(l.share_of_peak, 3);
-            let _ = writeln!(out, "{:>9.1} {gflops:>8} {share:>7}  {:<16} {:<44} {}", l.time.us, l.time.kind, l.time.shape, l.time.name);
-        }
-    }
-    out
 }
