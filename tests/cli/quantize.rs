@@ -34,6 +34,10 @@ fn a_quantised_model_is_a_model_and_agrees() {
     assert!(text(&run(folder.path(), &["model", "inspect", "int8"], 0)).contains("quantised   "), "{after}");
     let said = text(&run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos"], 0));
     assert!(said.contains("pictures    40, of which"), "{said}");
+    if lakelens_engine::kernels::has_bf16() {
+        let refused = run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos", "--precision-b", "bf16"], 1);
+        assert!(stderr(&refused).contains("it runs in f32 and not in bf16"), "{}", stderr(&refused));
+    }
     run(folder.path(), &["label", "photos", "--model", "int8", "--out", "int8.jsonl"], 0);
     run(folder.path(), &["label", "photos", "--model", "model", "--out", "f32.jsonl"], 0);
     let (int8, f32) = (records(&folder.path().join("int8.jsonl")), records(&folder.path().join("f32.jsonl")));

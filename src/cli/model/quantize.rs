@@ -1,6 +1,6 @@
 //! `lakelens model quantize` and `lakelens model verify`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::{Common, print};
 use crate::config::Precision;
@@ -71,7 +71,7 @@ pub struct QuantizeArgs {
 /// Ends with code 1 if they agree less than is asked for.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
-    lakelens model verify models/resnet50 models/resnet50-int8 --images photos\n  \
+    lakelens model verify models/resnet50 models/resnet50-int8 --precision-b int8 --images photos\n  \
     lakelens model verify models/resnet50 models/resnet50 --precision-b bf16 --images photos")]
 pub struct VerifyArgs {
     /// The model that is right.
@@ -110,7 +110,18 @@ pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
 
 /// Compares, prints the comparison, and fails if it stays below the bar.
 pub fn verify(args: &VerifyArgs, common: &Common) -> Result<()> {
-    let (a, b) = (load_to_compare(&args.a, args.precision_a)?, load_to_compare(&args.b, args.precision_b)?);
+    let load = |path: &Path, precision: Precision| {
+        let loaded = load_to_compare(path, precision)?;
+        let runs_in = &loaded.info().precision;
+        if **runs_in != *precision.name() {
+            let (path, asked) = (path.display(), precision.name());
+            return Err(Error::failed(format_args!(
+                "{path}: it runs in {runs_in} and not in {asked} (see the log), so {asked} cannot be compared"
+            )));
+        }
+        Ok(loaded)
+    };
+    let (a, b) = (load(&args.a, args.precision_a)?, load(&args.b, args.precision_b)?);
     let pictures = Pictures::find(&args.images, SEED, (1, MOST_TO_CHECK), &common.stop)?;
     let (read_a, read_b) = (pictures.tensors(&a.file.preprocess), pictures.tensors(&b.file.preprocess));
     let all: Vec<usize> = (0..pictures.len()).collect();

@@ -30,11 +30,12 @@ pub(super) fn choose(work: &Work<'_>, due: &[Raw], calibration: &[usize], bar: &
         let proto = work.candidate(&float.iter().map(|f| f.index).collect());
         let compared = Comparison::of(&right, &work.answers(&work.run(&proto, calibration)?));
         tracing::info!(
-            "with {} layers of {} in floats, on the calibration pictures: agreement {:.1}%, cosine {:.4}",
+            "with {} layers of {} in floats, the same label on {} of the {} calibration pictures that f32 is sure of{}",
             float.len(),
             work.layers.len(),
-            100.0 * compared.agreement(),
-            compared.cosine_mean.unwrap_or(1.0)
+            compared.same_label,
+            compared.sure,
+            compared.cosine_mean.map_or_else(String::new, |cosine| format!(", mean cosine {cosine:.4}"))
         );
         Ok((proto, compared.reaches(bar)))
     };
