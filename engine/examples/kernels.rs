@@ -80,6 +80,15 @@ fn noise(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Values of the largest map of any layer.
+fn largest_map(layers: &[(ConvShape, bool)], batch: usize) -> usize {
+    let of_layer = |(s, _): &(ConvShape, bool)| {
+        let [oh, ow] = s.output();
+        (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
+    };
+    layers.iter().map(of_layer).max().unwrap_or(0)
+}
+
 /// Seconds of each convolution at each algorithm that it has: the best of `passes` passes over the network.
 fn time(
     layers: &[(ConvShape, bool)],
@@ -102,11 +111,7 @@ fn time(
         })
         .collect();
     println!("\npacked in {packing:.3} s");
-    let largest = layers.iter().map(|(s, _)| {
-        let [oh, ow] = s.output();
-        (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
-    });
-    let largest = largest.max().unwrap_or(0);
+    let largest = largest_map(layers, batch);
     let (mut a, mut b, mut residual) = (Memory::zeros(largest), Memory::zeros(largest), Memory::zeros(largest));
     a.copy_from_slice(&noise(largest, 1));
     residual.copy_from_slice(&noise(largest, 2));
@@ -149,11 +154,7 @@ fn time_int8(layers: &[(ConvShape, bool)], batch: usize, passes: usize, hot: usi
         ConvInt8::new(*shape, stepped, Activation::Relu, how, adds.then_some(output), Some(output))
     });
     let convs: Vec<ConvInt8> = convs.collect();
-    let largest = layers.iter().map(|(s, _)| {
-        let [oh, ow] = s.output();
-        (s.input[0] * s.input[1] * s.in_channels).max(oh * ow * s.out_channels) * batch
-    });
-    let words = largest.max().unwrap_or(0).div_ceil(4);
+    let words = largest_map(layers, batch).div_ceil(4);
     let (mut a, mut b, mut residual) = (Memory::zeros(words), Memory::zeros(words), Memory::zeros(words));
     for (map, seed) in [(&mut a, 1), (&mut residual, 2)] {
         let values = noise(words * 4, seed);

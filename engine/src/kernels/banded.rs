@@ -38,7 +38,7 @@ pub struct Banded<I> {
 
 /// Whether two shapes, of which the second reads what the first makes in numbers of so many bytes, are such a pair, and large enough for it to pay.
 pub fn bands(first: &ConvShape, second: &ConvShape, bytes: usize) -> bool {
-    let pointwise = first.kernel == [1, 1] && first.stride == [1, 1] && first.pad == [0; 4] && first.groups == 1;
+    let pointwise = first.pointwise() && first.groups == 1;
     let [height, width] = second.input;
     let whole = height * width * second.in_channels * bytes;
     // A band holds a window at least.

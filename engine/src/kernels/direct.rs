@@ -160,7 +160,7 @@ impl<I: Packs> Direct<I> {
         I: Multiplies<O> + Multiplies<f32>,
         f32: Applies<O>,
     {
-        let pointwise = shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0; 4];
+        let pointwise = shape.pointwise();
         // Where every pixel is for itself, all of them are one line.
         let shape = if pointwise { ConvShape { input: [1, args.images * shape.input[0] * shape.input[1]], ..shape } } else { shape };
         let images = if pointwise { 1 } else { args.images };

@@ -89,6 +89,11 @@ impl ConvShape {
         [along(0), along(1)]
     }
 
+    /// Whether every output pixel is made of the one input pixel in its place.
+    fn pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.pad == [0; 4]
+    }
+
     /// The places of the output along `axis` whose windows lie inside the image.
     fn inside(&self, axis: usize) -> Range<usize> {
         let reach = (self.kernel[axis] - 1) * self.dilation[axis];

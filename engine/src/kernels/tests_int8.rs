@@ -222,41 +222,12 @@ fn deep_convolutions_and_largest_sums_agree_with_whole_numbers() {
     }
 }
 
-/// Scales from a file that no calibration would give: values far beyond i32 still saturate at the right end.
-#[test]
-fn scales_that_overflow_saturate() {
-    for (bias, due) in [(1e30, 255.0), (-1e30, 0.0)] {
-        let stepped = Stepped { weights: &[1.0], steps: &[1.0], bias: &[bias] };
-        if !has_int8() {
-            return;
-        }
-        let (of_input, of_output) = (Quantized { scale: 1.0, zero: 0 }, Quantized { scale: 1e-3, zero: 7 });
-        let conv = ConvInt8::new(ConvShape::square(1, 1, 1, 1, 1), stepped, Activation::None, of_input, None, Some(of_output));
-        let (input, mut output) = (numbers(&[3]), numbers(&[9]));
-        let mut scratch = vec![0.0; conv.scratch(1)];
-        conv.run(ConvArgs {
-            images: 1,
-            input: &input,
-            input_pitch: 1,
-            residual: None,
-            output: &mut output,
-            output_pitch: 1,
-            scratch: &mut scratch,
-        });
-        assert_eq!(f32::from(output[0]), due);
-    }
-}
-
-/// A unit of the sum that is worth many steps of the output: what a sum begins with must not swallow the bias.
-#[test]
-fn a_coarse_sum_keeps_its_bias() {
-    if !has_int8() {
-        return;
-    }
-    let stepped = Stepped { weights: &[1.0], steps: &[1.0], bias: &[0.4] };
-    let (of_input, of_output) = (Quantized { scale: 1.0, zero: 0 }, Quantized { scale: 1.0 / 1024.0, zero: 7 });
-    let conv = ConvInt8::new(ConvShape::square(1, 1, 1, 1, 1), stepped, Activation::None, of_input, None, Some(of_output));
-    let (input, mut output, mut scratch) = (numbers(&[0]), numbers(&[9]), vec![0.0; conv.scratch(1)]);
+/// What a convolution of one weight of 1 and this bias makes of one number.
+fn of_one(number: u8, bias: f32, output: Quantized) -> f32 {
+    let stepped = Stepped { weights: &[1.0], steps: &[1.0], bias: &[bias] };
+    let of_input = Quantized { scale: 1.0, zero: 0 };
+    let conv = ConvInt8::new(ConvShape::square(1, 1, 1, 1, 1), stepped, Activation::None, of_input, None, Some(output));
+    let (input, mut output, mut scratch) = (numbers(&[number]), numbers(&[9]), vec![0.0; conv.scratch(1)]);
     let output_pitch = 1;
     conv.run(ConvArgs {
         images: 1,
@@ -267,5 +238,24 @@ fn a_coarse_sum_keeps_its_bias() {
         output_pitch,
         scratch: &mut scratch,
     });
-    assert_eq!(f32::from(output[0]), 255.0);
+    output[0].into()
+}
+
+/// Scales from a file that no calibration would give: values far beyond i32 still saturate at the right end.
+#[test]
+fn scales_that_overflow_saturate() {
+    for (bias, due) in [(1e30, 255.0), (-1e30, 0.0)] {
+        if !has_int8() {
+            return;
+        }
+        assert_eq!(of_one(3, bias, Quantized { scale: 1e-3, zero: 7 }), due);
+    }
+}
+
+/// A unit of the sum that is worth many steps of the output: what a sum begins with must not swallow the bias.
+#[test]
+fn a_coarse_sum_keeps_its_bias() {
+    if has_int8() {
+        assert_eq!(of_one(0, 0.4, Quantized { scale: 1.0 / 1024.0, zero: 7 }), 255.0);
+    }
 }

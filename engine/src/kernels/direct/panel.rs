@@ -166,7 +166,7 @@ impl<I: Packs> Direct<I> {
                 } else {
                     tile.tiles = 1;
                     if !grid.point(input, &mut pixel, &mut tile.rows[..rows]) {
-                        self.look_up(shape, runs, pixel_of_tile, &tile.rows[..rows], tile.offsets, table);
+                        self.look_up(of, runs, pixel_of_tile, &tile.rows[..rows], tile.offsets, table);
                         tile.table = table.as_ptr();
                     }
                 }
@@ -230,18 +230,17 @@ impl<I: Packs> Direct<I> {
     /// Sets, for each run, where the values of a tile's rows lie, whose first pixel is `from`. Runs that lie in the padding read what lies outside.
     fn look_up(
         &self,
-        shape: &ConvShape,
+        of: &Panel<'_>,
         runs: &[Run],
         mut from: Pixel,
         rows: &[*const I],
         offsets: &[isize],
         table: &mut [[*const I; ROWS]; RUNS],
     ) {
-        let ConvShape { input: [h, w], pad: [top, left, ..], stride, dilation, .. } = *shape;
-        let output = shape.output();
+        let ConvShape { input: [h, w], pad: [top, left, ..], stride, dilation, .. } = *of.shape;
         for (row, first) in rows.iter().enumerate() {
             let (y, x) = (from.y * stride[0], from.x * stride[1]);
-            from.step(1, output);
+            from.step(1, of.grid.output);
             for ((run, offset), pointers) in runs.iter().zip(offsets).zip(&mut *table) {
                 // Both wrap where they begin above or to the left, to huge numbers, which are outside, too.
                 let (iy, ix) = ((y + run.ky * dilation[0]).wrapping_sub(top), (x + run.kx * dilation[1]).wrapping_sub(left));
