@@ -22,10 +22,10 @@ FAILPOINT_PATIENCE = 40
 DRAIN_SECONDS = 35
 
 
-def busy_worker(world, rng):
-    """Waits for a worker with work in flight and gives one of them; None if there is none in time. Prepared workers are left alone."""
+def busy_worker(world, rng, fits=lambda worker: True):
+    """Waits for a worker with work in flight that fits, and gives one of them; None if there is none in time. Prepared workers are left alone."""
     for _ in range(100):
-        free = [w for w in world.fleet.workers if world.in_flight(w) and not w.failpoint and not w.stopping and not w.killed]
+        free = [w for w in world.fleet.workers if world.in_flight(w) and not w.failpoint and not w.stopping and not w.killed and fits(w)]
         if free:
             return rng.choice(free)
         yield 0.1
@@ -250,12 +250,14 @@ def poison(kind):
 
 def helper(world, rng):
     """The process that decodes is killed from outside, which costs no picture."""
-    worker = yield from busy_worker(world, rng)
+    # A worker has none before its first picture has come, and for a moment after one has crashed.
+    worker = yield from busy_worker(world, rng, lambda worker: processes.children(worker.process.pid))
     children = worker and processes.children(worker.process.pid)
     if not children:
         return world.missed("helper killed")
-    world.strike("helper killed", f"of worker {worker.number}", world.in_flight(worker))
+    in_flight = world.in_flight(worker)
     os.kill(rng.choice(children), signal.SIGKILL)
+    world.strike("helper killed", f"of worker {worker.number}", in_flight)
     yield rng.uniform(0.5, 2)
 
 

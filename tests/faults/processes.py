@@ -63,10 +63,11 @@ def wait_until(what, condition, patience=60, every=0.2):
 
 
 def children(parent):
-    """The processes whose parent this is."""
+    """The processes whose parent this is, and that still live."""
     found = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == parent:
+            state, of = stat.read_text().rsplit(")", 1)[1].split()[:2]
+            if int(of) == parent and state not in "ZX":
                 found.append(int(stat.parent.name))
     return found
