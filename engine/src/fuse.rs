@@ -154,7 +154,7 @@ fn scale(graph: &mut Graph) -> bool {
                     }
                 }
             }
-            Kind::ScaleShift { scale: first, shift: offset } => {
+            Kind::ScaleShift { scale: first, shift: offset } | Kind::LayerNorm { scale: first, shift: offset, .. } => {
                 for channel in 0..scale.len() {
                     first[channel] *= scale[channel];
                     offset[channel] = offset[channel] * scale[channel] + shift[channel];

@@ -121,6 +121,15 @@ pub enum Kind {
         /// Added afterwards.
         shift: Vec<f32>,
     },
+    /// Each pixel's channels with a mean of 0 and a variance of 1, and then as [`Kind::ScaleShift`].
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f32,
+        /// Factors.
+        scale: Vec<f32>,
+        /// Added afterwards.
+        shift: Vec<f32>,
+    },
     /// `x + y`, of one shape.
     Add,
     /// `x * y`, of one shape.
@@ -176,6 +185,7 @@ impl Kind {
             Kind::AvgPool(..) => "average pool",
             Kind::GlobalSum(_) => "global pool",
             Kind::ScaleShift { .. } => "scale and shift",
+            Kind::LayerNorm { .. } => "layer norm",
             Kind::Add => "add",
             Kind::Mul => "multiply",
             Kind::MulChannels => "multiply channels",

@@ -9,15 +9,23 @@ use crate::Error;
 use crate::graph::{Fate, Lowered};
 use crate::ir::{Graph, Kind, ValueId};
 
+/// A tensor of tract's that goes into a part or comes out of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Border {
+    pub outlet: OutletId,
+    /// Whether tract has the channels last; parts take and give them first.
+    pub channels_last: bool,
+}
+
 /// One part: its own graph, and the tensors of tract's that go in and come out.
 #[derive(Debug)]
 pub(crate) struct Part {
     /// The layers, with `inputs` and `outputs`.
     pub graph: Graph,
     /// tract's tensor for each of the graph's inputs.
-    pub inputs: Vec<OutletId>,
-    /// Tensors that come out, each with its place in the graph's outputs and its shape without the batch. Several may be one value.
-    pub outputs: Vec<(OutletId, usize, TVec<usize>)>,
+    pub inputs: Vec<Border>,
+    /// Tensors that come out, each with its place in the graph's outputs and the shape in which it does, without the batch. Several may be one value.
+    pub outputs: Vec<(Border, usize, TVec<usize>)>,
 }
 
 /// Parts of a model, and for each node the part that it belongs to.
@@ -129,7 +137,8 @@ fn part(model: &TypedModel, lowered: &mut Lowered, layers: &[usize], inside: &dy
         layer.kind = std::mem::replace(&mut all.layers[at].kind, Kind::Identity);
         graph.layers.push(layer);
     }
-    let inputs: Option<Vec<OutletId>> = inputs.into_iter().collect();
+    let border = |outlet: OutletId| Border { outlet, channels_last: lowered.operands.get(&outlet).is_some_and(|o| o.channels_last) };
+    let inputs: Option<Vec<Border>> = inputs.into_iter().map(|outlet| outlet.map(border)).collect();
     let inputs = inputs.ok_or_else(|| Error::Graph("a value has no tensor".into()))?;
     let model_outputs = model.output_outlets().map_err(Error::graph)?;
     let mut outputs = Vec::new();
@@ -142,7 +151,11 @@ fn part(model: &TypedModel, lowered: &mut Lowered, layers: &[usize], inside: &dy
         if place == graph.outputs.len() {
             graph.outputs.push(value);
         }
-        outputs.push((outlet, place, operand.tail.clone()));
+        let mut tail = operand.tail.clone();
+        if operand.channels_last {
+            tail.rotate_right(1);
+        }
+        outputs.push((border(outlet), place, tail));
     }
     Ok(Part { graph, inputs, outputs })
 }

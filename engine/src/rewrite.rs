@@ -8,7 +8,7 @@ use crate::Error;
 use crate::graph::{Fate, lower};
 use crate::ir::{Graph, Kind};
 use crate::op::Segment;
-use crate::partition::{Part, partition};
+use crate::partition::{Border, Part, partition};
 use crate::plan::Plan;
 use crate::precision::Precision;
 use crate::report::{LayerReport, Left, Report, SegmentReport};
@@ -78,7 +78,7 @@ pub fn rewrite(model: TypedModel, options: &Options) -> Result<(TypedModel, Repo
             arena_bytes: plan.arena_bytes(),
         });
         let shapes = outputs.iter().map(|(_, place, tail)| (*place, tail.clone())).collect();
-        let outlets = outputs.iter().map(|(outlet, ..)| *outlet).collect();
+        let outlets = outputs.iter().map(|(border, ..)| *border).collect();
         segments.push(Cut { segment: Segment::new(name.clone(), plan, shapes, options.together), name, inputs, outputs: outlets });
     }
     if options.precision == Precision::Int8 && !quantised {
@@ -109,8 +109,8 @@ fn layer_report(graph: &Graph, layer: &crate::ir::Layer) -> LayerReport {
 struct Cut {
     segment: Segment,
     name: String,
-    inputs: Vec<OutletId>,
-    outputs: Vec<OutletId>,
+    inputs: Vec<Border>,
+    outputs: Vec<Border>,
 }
 
 /// A model of the nodes that stay and the segments, each after what it reads. What nothing reads any more is not in it.
@@ -132,19 +132,30 @@ fn assemble(model: &TypedModel, part_of: &[Option<usize>], cuts: &[Cut]) -> Trac
         steps += 1;
         ensure!(steps <= limit, "node {:?} depends on itself", model.node(outlet.node).name);
         let cut = part_of[outlet.node].map(|at| &cuts[at]);
-        let inputs = cut.map_or(&model.node(outlet.node).inputs[..], |c| &c.inputs[..]);
+        let inputs: TVec<OutletId> = match cut {
+            Some(cut) => cut.inputs.iter().map(|i| i.outlet).collect(),
+            None => model.node(outlet.node).inputs.iter().copied().collect(),
+        };
         if !inputs_are_there {
             wanted.push((outlet, true));
             wanted.extend(inputs.iter().filter(|i| !moved.contains_key(i)).map(|&i| (i, false)));
             continue;
         }
-        let inputs: TVec<OutletId> =
+        let mut inputs: TVec<OutletId> =
             inputs.iter().map(|i| moved.get(i).copied().context("an input is missing")).collect::<TractResult<_>>()?;
         match cut {
             Some(cut) => {
                 let name = out.unique_name(cut.name.as_str()).into_owned();
-                let made = out.wire_node(name, cut.segment.clone(), &inputs)?;
-                moved.extend(cut.outputs.iter().copied().zip(made));
+                for (at, input) in inputs.iter_mut().enumerate().filter(|(at, _)| cut.inputs[*at].channels_last) {
+                    *input = out.wire_node(format!("{name}.first.{at}"), AxisOp::Move(3, 1), &[*input])?[0];
+                }
+                let made = out.wire_node(&name, cut.segment.clone(), &inputs)?;
+                for (at, (border, mut made)) in cut.outputs.iter().zip(made).enumerate() {
+                    if border.channels_last {
+                        made = out.wire_node(format!("{name}.last.{at}"), AxisOp::Move(1, 3), &[made])?[0];
+                    }
+                    moved.insert(border.outlet, made);
+                }
                 ensure!(moved.contains_key(&outlet), "{} does not make {outlet:?}", cut.name);
             }
             None => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_core::ops::math::{add, max, min, mul};
+use tract_core::ops::math::{add, erf, max, min, mul, rsqrt, square, sub};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
@@ -66,7 +66,7 @@ fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
             layer.inputs.len()
         ),
         Kind::MaxPool(w) | Kind::AvgPool(w, _) => format!("{:?} by {:?}", w.kernel, w.stride),
-        Kind::GlobalSum(_) | Kind::ScaleShift { .. } | Kind::Add | Kind::Mul | Kind::MulChannels => String::new(),
+        Kind::GlobalSum(_) | Kind::ScaleShift { .. } | Kind::LayerNorm { .. } | Kind::Add | Kind::Mul | Kind::MulChannels => String::new(),
         Kind::Quantize(_) => String::new(),
         Kind::Identity if layer.activation != Activation::None || bytes(layer.inputs[0]) != bytes(layer.output) => String::new(),
         _ => return None,
@@ -207,11 +207,21 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             let sum = model.wire_node("sum", Reduce::new(tvec!(2, 3), Reducer::Sum), &[x])?[0];
             with_scalar(model, "factor", mul(), sum, *factor)?
         }
-        Kind::ScaleShift { scale, shift } => {
-            let of = |values: &[f32]| Tensor::from_shape(&[1, values.len(), 1, 1], values);
-            let (scale, shift) = (model.add_const("scale", of(scale)?)?, model.add_const("shift", of(shift)?)?);
-            let scaled = model.wire_node("scaled", mul(), &[x, scale])?[0];
-            model.wire_node("shifted", add(), &[scaled, shift])?[0]
+        Kind::ScaleShift { scale, shift } => scaled_and_shifted(model, x, scale, shift)?,
+        Kind::LayerNorm { epsilon, scale, shift } => {
+            let share = 1.0 / scale.len() as f32;
+            let mean_of = |model: &mut TypedModel, name: &str, of: OutletId| {
+                let sum = model.wire_node(format!("{name}.sum"), Reduce::new(tvec!(1), Reducer::Sum), &[of])?[0];
+                with_scalar(model, name, mul(), sum, share)
+            };
+            let mean = mean_of(model, "mean", x)?;
+            let off = model.wire_node("off", sub(), &[x, mean])?[0];
+            let squares = model.wire_node("squares", square(), &[off])?[0];
+            let variance = mean_of(model, "variance", squares)?;
+            let variance = with_scalar(model, "more", add(), variance, *epsilon)?;
+            let factor = model.wire_node("factor", rsqrt(), &[variance])?[0];
+            let normalized = model.wire_node("normalized", mul(), &[off, factor])?[0];
+            scaled_and_shifted(model, normalized, scale, shift)?
         }
         Kind::Add => model.wire_node("sum", add(), inputs)?[0],
         Kind::Mul | Kind::MulChannels => model.wire_node("product", mul(), inputs)?[0],
@@ -230,7 +240,21 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             Ok(model.wire_node("silu", mul(), &[wired, gate])?[0])
         }
         Activation::HardSwish => Ok(model.wire_node("hard_swish", hard_swish(), &[wired])?[0]),
+        Activation::Gelu => {
+            let scaled = with_scalar(model, "scaled_down", mul(), wired, std::f32::consts::FRAC_1_SQRT_2)?;
+            let erf = model.wire_node("erf", erf(), &[scaled])?[0];
+            let below = with_scalar(model, "plus_one", add(), erf, 1.0)?;
+            let twice = model.wire_node("twice", mul(), &[wired, below])?[0];
+            with_scalar(model, "half", mul(), twice, 0.5)
+        }
     }
+}
+
+fn scaled_and_shifted(model: &mut TypedModel, x: OutletId, scale: &[f32], shift: &[f32]) -> TractResult<OutletId> {
+    let of = |values: &[f32]| Tensor::from_shape(&[1, values.len(), 1, 1], values);
+    let (scale, shift) = (model.add_const("scale", of(scale)?)?, model.add_const("shift", of(shift)?)?);
+    let scaled = model.wire_node("scaled", mul(), &[x, scale])?[0];
+    Ok(model.wire_node("shifted", add(), &[scaled, shift])?[0])
 }
 
 fn with_scalar(model: &mut TypedModel, name: &str, op: impl Into<Box<dyn TypedOp>>, x: OutletId, scalar: f32) -> TractResult<OutletId> {

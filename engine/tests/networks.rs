@@ -149,6 +149,36 @@ fn what_the_engine_does_not_know_stays_tracts() {
 }
 
 #[test]
+fn what_has_its_channels_last_leaves_and_comes_back_so() {
+    let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
+    // As large in every direction, too: there a shape does not tell the orders apart.
+    for size in [[8, 5], [6, 6]] {
+        let model = Builder::network(&[conv.clone(), Layer::UnknownLast, conv.clone()], 3, size, 7, true).unwrap();
+        let input = build::picture(3, size, 2, 7);
+        let due = run(model.clone(), &input).unwrap();
+        let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
+        assert_eq!((segments(&rewritten), report.left.len()), (2, 2), "left: {:?}", report.left);
+        run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
+    }
+}
+
+#[test]
+fn only_a_norm_over_the_channels_is_a_layer_of_the_engine() {
+    // Channels, rows, columns; the right length and another; whole, and with an inner value that goes out, too.
+    for (axis, length, read_elsewhere, taken) in
+        [(1, 4, false, true), (2, 5, false, false), (3, 6, false, false), (1, 5, false, false), (1, 4, true, false)]
+    {
+        let model = Builder::normalized(3, axis, length, read_elsewhere).unwrap();
+        let input = build::picture(3, [5, 6], 2, 3);
+        let due = run(model.clone(), &input).unwrap();
+        let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
+        let norms = report.segments[0].layers.iter().filter(|l| l.kind == "layer norm").count();
+        assert_eq!((norms, report.left.is_empty()), (usize::from(taken), taken), "axis {axis} over {length}: {:?}", report.left);
+        run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
+    }
+}
+
+#[test]
 fn a_way_around_does_not_make_a_circle() {
     // A segment that held both ends would have to run before and after the operator between them.
     for model in [Builder::around_unknown(11).unwrap(), Builder::renamed_between_parts(11).unwrap()] {
@@ -190,13 +220,14 @@ fn the_last_images_of_a_batch_may_need_more_scratch_memory() {
 fn what_can_be_fused_is() {
     let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
     // Every network ends in a convolution, a pool and a linear layer.
-    let cases: [(&[Layer], &[&str]); 8] = [
+    let cases: [(&[Layer], &[&str]); 9] = [
         (&[Layer::Residual], &["conv"]),
         (&[conv.clone(), Layer::BatchNorm, Layer::Activation(1)], &["conv"]),
         (&[conv.clone(), Layer::Activation(3)], &["conv"]),
         (&[conv.clone(), Layer::Activation(4)], &["conv"]),
         (&[conv.clone(), Layer::Activation(5)], &["conv"]),
         (&[Layer::Pad(1), conv.clone()], &["conv"]),
+        (&[conv.clone(), Layer::ConvNext { division: true }], &["conv", "depthwise", "layer norm", "conv", "conv"]),
         (&[Layer::BatchNorm, Layer::Activation(0)], &["scale and shift"]),
         (&[conv.clone(), Layer::SqueezeExcite], &["conv", "global pool", "linear", "linear", "multiply channels"]),
     ];

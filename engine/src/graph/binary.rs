@@ -20,16 +20,18 @@ impl Lowering<'_> {
 
     fn with_constant(&mut self, op: &TypedBinOp, x: OutletId, constant: OutletId, constant_first: bool) -> Result<Made, Refusal> {
         let operand = self.operand(x)?;
-        let shape @ [h, w, c] = self.out.graph.values[operand.value].shape;
+        let shape @ [_, _, c] = self.out.graph.values[operand.value].shape;
         let (values, dims) = self.floats(constant, "operands")?;
-        let by_channel = (operand.is_map(&self.out.graph) || (h * w == 1 && *operand.tail == [c])) && values.len() == c;
-        let only_channels = dims.len() == operand.tail.len() + 1 && dims.iter().enumerate().all(|(axis, &d)| d == 1 || axis == 1);
+        let channels = operand.channel_axis(&self.out.graph);
+        let by_channel = channels.is_some() && values.len() == c;
+        let only_channels =
+            dims.len() == operand.tail.len() + 1 && dims.iter().enumerate().all(|(axis, &d)| d == 1 || Some(axis) == channels);
         if !(only_channels && (values.len() == 1 || by_channel)) {
             return Err(format!("computes with a constant of shape {dims:?}").into());
         }
         let uniform = values.iter().all(|v| v.to_bits() == values[0].to_bits()).then_some(values[0]);
         let all = |of: &dyn Fn(f32) -> f32| -> Vec<f32> { (0..c).map(|i| of(values[if values.len() == 1 { 0 } else { i }])).collect() };
-        let layer = |activation| Made::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![operand.value], shape };
+        let layer = |activation| Made::activation(activation, operand.value, shape).ordered_as(&operand);
         let (scale, shift) = if op.0.is::<Mul>() {
             (all(&|v| v), vec![0.0; c])
         } else if op.0.is::<Add>() {
@@ -49,7 +51,7 @@ impl Lowering<'_> {
                 _ => Err(format!("the engine has no {} with this constant", op.0.name()).into()),
             };
         };
-        Ok(Made::layer(Kind::ScaleShift { scale, shift }, vec![operand.value], shape))
+        Ok(Made::layer(Kind::ScaleShift { scale, shift }, vec![operand.value], shape).ordered_as(&operand))
     }
 
     fn of_two(&mut self, op: &TypedBinOp, a: OutletId, b: OutletId) -> Result<Made, Refusal> {
@@ -59,8 +61,8 @@ impl Lowering<'_> {
         if !add && !mul {
             return Err(format!("the engine has no {} of two maps", op.0.name()).into());
         }
-        if of_x == of_y && x.tail == y.tail {
-            return Ok(Made::layer(if add { Kind::Add } else { Kind::Mul }, vec![x.value, y.value], of_x));
+        if of_x == of_y && x.tail == y.tail && x.channels_last == y.channels_last {
+            return Ok(Made::layer(if add { Kind::Add } else { Kind::Mul }, vec![x.value, y.value], of_x).ordered_as(&x));
         }
         let maps = x.is_map(&self.out.graph) && y.is_map(&self.out.graph);
         if mul && maps && of_x[2] == of_y[2] {

@@ -21,7 +21,9 @@ const FARTHEST: usize = 1 << 15;
 impl Lowering<'_> {
     /// What `node` is in the engine's terms.
     pub(super) fn made(&mut self, node: &TypedNode) -> Result<Made, Refusal> {
-        if let Some(op) = node.op_as::<Conv>() {
+        if let Some(pattern) = self.patterns.remove(&node.id) {
+            self.pattern(&pattern)
+        } else if let Some(op) = node.op_as::<Conv>() {
             self.conv(node, op)
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             self.binary(node, op)
@@ -103,17 +105,19 @@ impl Lowering<'_> {
             None => (a, b, left, right),
             Some(_) => (b, a, right, left),
         };
-        // batch and channels first, the same places after them, and a matrix of both channels
+        let operand = self.operand(x)?;
+        // The same places, batch included, but for the channels; and a matrix of both channels.
         let (x_axes, out_axes): (Vec<char>, Vec<char>) = (of_x.chars().collect(), out.chars().collect());
-        let transposed = match (&x_axes[..], &out_axes[..], &of_w.chars().collect::<Vec<_>>()[..]) {
-            ([n, i, ..], [m, o, ..], [p, q]) if n == m && x_axes[2..] == out_axes[2..] && i != o && p != q => match (p == o, p == i) {
+        let at = if operand.channels_last { operand.tail.len() } else { 1 };
+        let others = |axes: &[char]| axes.iter().enumerate().filter(|(place, _)| *place != at).map(|(_, axis)| *axis).collect::<Vec<_>>();
+        let transposed = match (x_axes.get(at), out_axes.get(at), &of_w.chars().collect::<Vec<_>>()[..]) {
+            (Some(i), Some(o), [p, q]) if others(&x_axes) == others(&out_axes) && i != o && p != q => match (p == o, p == i) {
                 (true, _) if q == i => false,
                 (_, true) if q == o => true,
                 _ => return Err(format!("is the product {axes}").into()),
             },
             _ => return Err(format!("is the product {axes}").into()),
         };
-        let operand = self.operand(x)?;
         let [h, w, c] = self.out.graph.values[operand.value].shape;
         let (weights, shape) = self.floats(weights, "weights")?;
         let &[rows, columns] = &shape[..] else { return Err(Refusal::Wrong(format!("weights of shape {shape:?}"))) };
@@ -123,13 +127,13 @@ impl Lowering<'_> {
         // Over a map that was flattened this is a convolution as large as the map: no transposition is needed, for the weights are in its order.
         let (kernel, out) = match &operand.tail[..] {
             [all] if *all == c * h * w && k == *all => ([h, w], [1, 1, o]),
-            _ if operand.is_map(&self.out.graph) && k == c => ([1, 1], [h, w, o]),
+            _ if (operand.channels_last || operand.is_map(&self.out.graph)) && k == c => ([1, 1], [h, w, o]),
             _ => return Err(format!("multiplies {:?} by {shape:?}", operand.tail).into()),
         };
         let shape =
             ConvShape { input: [h, w], in_channels: c, out_channels: o, kernel, stride: [1, 1], dilation: [1, 1], pad: [0; 4], groups: 1 };
         let conv = ConvLayer { steps, ..ConvLayer::new(shape, weights, vec![0.0; o]) };
-        Ok(Made::layer(Kind::Conv(conv), vec![operand.value], out))
+        Ok(Made::layer(Kind::Conv(conv), vec![operand.value], out).ordered_as(&operand))
     }
 
     fn window(&mut self, node: &TypedNode, spec: &PoolSpec) -> Result<(usize, usize, Window, [usize; 2]), Refusal> {
@@ -205,9 +209,9 @@ impl Lowering<'_> {
         } else {
             return Err(format!("the engine has no {}", op.0.name()).into());
         };
-        let x = self.operand(node.inputs[0])?.value;
-        let shape = self.out.graph.values[x].shape;
-        Ok(Made::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![x], shape })
+        let x = self.operand(node.inputs[0])?;
+        let shape = self.out.graph.values[x.value].shape;
+        Ok(Made::activation(activation, x.value, shape).ordered_as(&x))
     }
 
     fn pad(&mut self, node: &TypedNode, op: &Pad) -> Result<Made, Refusal> {

@@ -3,6 +3,7 @@
 mod binary;
 mod constant;
 mod lower;
+mod patterns;
 mod quantized;
 mod shape;
 
@@ -13,25 +14,37 @@ use tract_core::internal::*;
 use crate::ir::{Graph, Kind, Layer, ValueId};
 use crate::kernels::Activation;
 use crate::{Error, Precision};
+use patterns::Pattern;
 
 /// Values of one image in one tensor; what is larger is no feature map, and would overflow an offset sooner or later.
 const LARGEST: usize = 1 << 30;
 
 /// A tensor of tract's that the engine has as a value. tract's copy of it is the value in the order channels, rows, columns, whatever shape it goes
-/// by: reshapes that keep this order cost nothing.
+/// by: reshapes that keep this order cost nothing. Or it is a map with its channels last, as they are in the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Operand {
     /// The value.
     pub value: ValueId,
     /// tract's shape without the batch.
     pub tail: TVec<usize>,
+    /// Whether tract's copy is in the order rows, columns, channels; `tail` is just these then.
+    pub channels_last: bool,
 }
 
 impl Operand {
     /// Whether tract sees a map with channels, height and width.
     fn is_map(&self, graph: &Graph) -> bool {
         let [h, w, c] = graph.values[self.value].shape;
-        *self.tail == [c, h, w]
+        !self.channels_last && *self.tail == [c, h, w]
+    }
+
+    /// The axis of the channels in tract's shape, the batch included; `None` where there is no such.
+    fn channel_axis(&self, graph: &Graph) -> Option<usize> {
+        let [h, w, c] = graph.values[self.value].shape;
+        if self.channels_last {
+            return Some(self.tail.len());
+        }
+        (self.is_map(graph) || ([h, w] == [1, 1] && *self.tail == [c])).then_some(1)
     }
 }
 
@@ -86,7 +99,13 @@ impl From<TractError> for Refusal {
 }
 
 /// What a node turns into.
-pub(crate) enum Made {
+pub(crate) struct Made {
+    what: What,
+    /// See [`Operand::channels_last`].
+    channels_last: bool,
+}
+
+pub(crate) enum What {
     /// A new layer, with the shape of its output.
     Layer { kind: Box<Kind>, activation: Activation, inputs: Vec<ValueId>, shape: [usize; 3] },
     /// Another name for a value.
@@ -95,7 +114,22 @@ pub(crate) enum Made {
 
 impl Made {
     fn layer(kind: Kind, inputs: Vec<ValueId>, shape: [usize; 3]) -> Self {
-        Made::Layer { kind: Box::new(kind), activation: Activation::None, inputs, shape }
+        let what = What::Layer { kind: Box::new(kind), activation: Activation::None, inputs, shape };
+        Self { what, channels_last: false }
+    }
+
+    /// A layer that does nothing but activate.
+    fn activation(activation: Activation, input: ValueId, shape: [usize; 3]) -> Self {
+        Self { what: What::Layer { kind: Box::new(Kind::Identity), activation, inputs: vec![input], shape }, channels_last: false }
+    }
+
+    fn same(value: ValueId) -> Self {
+        Self { what: What::Same(value), channels_last: false }
+    }
+
+    /// In the order of what it was made of.
+    fn ordered_as(self, operand: &Operand) -> Self {
+        Self { channels_last: operand.channels_last, ..self }
     }
 }
 
@@ -107,6 +141,10 @@ pub(crate) struct Lowering<'a> {
     constants: HashMap<OutletId, Option<Arc<Tensor>>>,
     out: Lowered,
     maker: HashMap<ValueId, usize>,
+    /// By the last node of each.
+    patterns: HashMap<usize, Pattern>,
+    /// The other nodes of patterns, each with its last.
+    within: HashMap<usize, usize>,
 }
 
 /// Lowers what can be lowered; what is quantised only where it will be computed so.
@@ -119,7 +157,17 @@ pub(crate) fn lower(model: &TypedModel, precision: Precision) -> Result<Lowered,
     let batch = input.and_then(|i| model.outlet_fact(i).ok()).and_then(|f| f.shape.first().cloned());
     let out = Lowered { fates: vec![Fate::Constant; model.nodes.len()], ..Default::default() };
     let batch = batch.unwrap_or_else(|| 1.to_dim());
-    let mut lowering = Lowering { model, precision, batch, constants: HashMap::new(), out, maker: HashMap::new() };
+    let mut lowering = Lowering {
+        model,
+        precision,
+        batch,
+        constants: HashMap::new(),
+        out,
+        maker: HashMap::new(),
+        patterns: HashMap::new(),
+        within: HashMap::new(),
+    };
+    lowering.find_patterns();
     for id in order {
         lowering.node(id)?;
     }
@@ -132,14 +180,19 @@ impl Lowering<'_> {
         if TypedModel::is_source(&node.op) || (0..node.outputs.len()).all(|slot| self.constant(OutletId::new(id, slot)).is_some()) {
             return Ok(());
         }
+        if let Some(&last) = self.within.get(&id) {
+            // Until that is taken, and these with it.
+            self.out.fates[id] = Fate::Left(format!("belongs to {:?}", self.model.node(last).name));
+            return Ok(());
+        }
         let made = if let [output] = &node.outputs[..] {
             self.made(node).and_then(|made| {
                 // What it was quantised from has the same shape, and is a map of floats.
                 let fact = if self.quantizes(node) { self.model.outlet_fact(node.inputs[0])? } else { &output.fact };
                 let tail = self.tail(fact)?;
-                let shape = match &made {
-                    Made::Layer { shape, .. } => *shape,
-                    Made::Same(value) => self.out.graph.values[*value].shape,
+                let shape = match &made.what {
+                    What::Layer { shape, .. } => *shape,
+                    What::Same(value) => self.out.graph.values[*value].shape,
                 };
                 if shape.iter().product::<usize>() != tail.iter().product() {
                     return Err(Refusal::Wrong(format!("makes {shape:?} (height, width, channels) where {tail:?} is promised")));
@@ -158,9 +211,9 @@ impl Lowering<'_> {
             Err(Refusal::Wrong(what)) => return Err(Error::Node { node: node.name.clone(), op: node.op.name().to_string(), what }),
         };
         let graph = &mut self.out.graph;
-        let value = match made {
-            Made::Same(value) => value,
-            Made::Layer { kind, activation, inputs, shape } => {
+        let value = match made.what {
+            What::Same(value) => value,
+            What::Layer { kind, activation, inputs, shape } => {
                 let output = graph.value(&node.name, shape);
                 self.maker.insert(output, graph.layers.len());
                 graph.layers.push(Layer { name: node.name.clone(), kind: *kind, activation, inputs, output });
@@ -168,7 +221,10 @@ impl Lowering<'_> {
             }
         };
         self.out.fates[id] = Fate::Taken(self.maker[&value]);
-        self.out.operands.insert(id.into(), Operand { value, tail });
+        for (node, _) in self.within.iter().filter(|(_, last)| **last == id) {
+            self.out.fates[*node] = Fate::Taken(self.maker[&value]);
+        }
+        self.out.operands.insert(id.into(), Operand { value, tail, channels_last: made.channels_last });
         Ok(())
     }
 
@@ -207,7 +263,7 @@ impl Lowering<'_> {
         };
         let value = self.out.graph.value(&self.model.node(outlet.node).name, shape);
         self.out.imports.insert(value, outlet);
-        let operand = Operand { value, tail: self.tail(fact)? };
+        let operand = Operand { value, tail: self.tail(fact)?, channels_last: false };
         self.out.operands.insert(outlet, operand.clone());
         Ok(operand)
     }
@@ -227,6 +283,6 @@ impl Lowering<'_> {
         if self.out.imports.contains_key(&operand.value) {
             return Err("renames a tensor that stays tract's".into());
         }
-        Ok(Made::Same(operand.value))
+        Ok(Made::same(operand.value).ordered_as(&operand))
     }
 }

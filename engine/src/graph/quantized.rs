@@ -37,15 +37,15 @@ impl Lowering<'_> {
         if zero != first.zero_point || (inverse * quantized.scale - 1.0).abs() >= 1e-6 {
             return Err("has another scale or zero point than what makes floats of it again".into());
         }
-        let x = self.operand(node.inputs[0])?.value;
-        let shape = self.out.graph.values[x].shape;
-        Ok(Made::layer(Kind::Quantize(quantized), vec![x], shape))
+        let x = self.operand(node.inputs[0])?;
+        let shape = self.out.graph.values[x.value].shape;
+        Ok(Made::layer(Kind::Quantize(quantized), vec![x.value], shape).ordered_as(&x))
     }
 
     /// The second of a pair is another name for what the first one makes.
     pub(super) fn dequantize(&mut self, node: &TypedNode) -> Result<Made, Refusal> {
         match self.out.operands.get(&node.inputs[0]) {
-            Some(first) => Ok(Made::Same(first.value)),
+            Some(first) => Ok(Made::same(first.value).ordered_as(first)),
             None => Err("makes floats of bytes that stay tract's".into()),
         }
     }

@@ -8,11 +8,23 @@ use crate::ir::Kind;
 
 impl Lowering<'_> {
     pub(super) fn axis(&mut self, node: &TypedNode, op: &AxisOp) -> Result<Made, Refusal> {
-        match *op {
-            AxisOp::Move(from, to) => self.shuffle(node, from, to),
-            // The order of the elements stays; what shape the result goes by is in its fact.
-            _ => self.same(node.inputs[0]),
+        let &AxisOp::Move(from, to) = op else { return self.reshape(node) };
+        let operand = self.operand(node.inputs[0])?;
+        let ours = !self.out.imports.contains_key(&operand.value);
+        match (from, to) {
+            (1, 3) if ours && operand.is_map(&self.out.graph) => Ok(Made { channels_last: true, ..Made::same(operand.value) }),
+            (3, 1) if operand.channels_last => Ok(Made::same(operand.value)),
+            _ => self.shuffle(node, from, to),
         }
+    }
+
+    /// The order of the elements stays; what shape the result goes by is in its fact.
+    fn reshape(&mut self, node: &TypedNode) -> Result<Made, Refusal> {
+        let operand = self.operand(node.inputs[0])?;
+        if operand.channels_last && self.out.graph.values[operand.value].pixels() > 1 {
+            return Err("reshapes a map whose channels come last".into());
+        }
+        Ok(Made { channels_last: false, ..self.same(node.inputs[0])? })
     }
 
     /// Channels that were split in two axes, and these exchanged: ShuffleNet's shuffle.
@@ -22,7 +34,7 @@ impl Lowering<'_> {
         let &[groups, each, rows, columns] = &operand.tail[..] else {
             return Err(format!("moves axis {from} of {:?} to {to}", operand.tail).into());
         };
-        if !matches!((from, to), (1, 2) | (2, 1)) || groups * each != c || [rows, columns] != [h, w] {
+        if operand.channels_last || !matches!((from, to), (1, 2) | (2, 1)) || groups * each != c || [rows, columns] != [h, w] {
             return Err(format!("moves axis {from} of {:?} to {to}", operand.tail).into());
         }
         Ok(Made::layer(Kind::Shuffle(groups), vec![operand.value], [h, w, c]))

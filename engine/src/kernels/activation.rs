@@ -1,7 +1,7 @@
 //! Activations on vectors.
 
 use super::Activation;
-use super::simd::Simd;
+use super::simd::{Portable, Simd};
 
 impl Activation {
     /// The bounds that do all of this activation's work, the lower applied first; `None` for those that are no mere bounds.
@@ -10,7 +10,7 @@ impl Activation {
             Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
             Self::Relu => Some((0.0, f32::INFINITY)),
             Self::Clamp(low, high) => Some((low, high)),
-            Self::Silu | Self::Sigmoid | Self::HardSwish => None,
+            Self::Silu | Self::Sigmoid | Self::HardSwish | Self::Gelu => None,
         }
     }
 }
@@ -38,6 +38,35 @@ unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
+/// What a value of the standard normal distribution is below `x` with, within 1e-7. After Abramowitz and Stegun, "Handbook of mathematical functions"
+/// (1964), 7.1.26, which gives the tail beyond a bound of at least zero.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+unsafe fn normal_below<S: Simd>(x: S::V) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // The value stands second, so that what is not a number stays so.
+        let size = S::max(S::sub(S::splat(0.0), x), x);
+        let t = S::div(S::splat(1.0), S::fma(size, S::splat(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2), S::splat(1.0)));
+        let mut p = S::splat(0.5 * 1.061_405_4);
+        for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+            p = S::fma(p, t, S::splat(0.5 * c));
+        }
+        let tail = S::mul(S::mul(p, t), exp::<S>(S::mul(S::mul(x, x), S::splat(-0.5))));
+        // So steep that it is the sign, but for values next to zero, of which half lies below either way.
+        let sign = S::min(S::splat(1.0), S::max(S::splat(-1.0), S::mul(x, S::splat(1e30))));
+        S::fma(sign, S::sub(S::splat(0.5), tail), S::splat(0.5))
+    }
+}
+
+/// One value, activated.
+pub fn activate(x: f32, activation: Activation) -> f32 {
+    // SAFETY: every processor has what the compiler makes of plain arrays.
+    unsafe { apply::<Portable>([x; 4], activation)[0] }
+}
+
 /// Applies `activation`.
 ///
 /// # Safety
@@ -57,6 +86,7 @@ pub(super) unsafe fn apply<S: Simd>(x: S::V, activation: Activation) -> S::V {
                 let gate = S::min(S::splat(6.0), S::max(S::splat(0.0), S::add(x, S::splat(3.0))));
                 S::mul(x, S::div(gate, S::splat(6.0)))
             }
+            Activation::Gelu => S::mul(x, normal_below::<S>(x)),
         }
     }
 }

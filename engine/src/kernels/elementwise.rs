@@ -1,4 +1,4 @@
-//! What is computed value by value, for layers that could not be fused into a convolution.
+//! What is computed value by value, for layers that could not be fused into a convolution; and layer normalisation, which is that but for two numbers a pixel.
 
 use super::activation::apply;
 use super::conv::check;
@@ -56,6 +56,27 @@ pub fn scale_shift<I: Applies<O>, O: Number>(
     unsafe { run(isa, &job) }
 }
 
+/// As [`scale_shift`], of what is left of each pixel's values when their mean is taken away and they are divided by the root of their variance plus
+/// `epsilon`: Ba, Kiros and Hinton, "Layer normalization" (2016), over the channels of each pixel.
+///
+/// # Panics
+/// As [`scale_shift`].
+pub fn layer_norm<I: Applies<O>, O: Number>(
+    isa: Isa,
+    (pixels, channels): (usize, usize),
+    input: View<'_, I>,
+    epsilon: f32,
+    (scale, shift): (&[f32], &[f32]),
+    activation: Activation,
+    output: ViewMut<'_, O>,
+) {
+    assert!(scale.len() == channels && shift.len() == channels, "one scale and one shift a channel");
+    let (scale, shift) = (scale.as_ptr(), shift.as_ptr());
+    let job = Job { scale, shift, epsilon: Some(epsilon), ..job_of((pixels, channels), input, activation, output) };
+    // SAFETY: the lengths were checked.
+    unsafe { run(isa, &job) }
+}
+
 /// `output = activation(input * factors)`, `factors` (`[images, channels]`) of one value a channel and image, as squeeze-and-excitation needs it.
 ///
 /// # Panics
@@ -96,6 +117,8 @@ pub struct Job<I, O> {
     pub(super) channels: usize,
     pub(super) input: *const I,
     pub(super) pitch: usize,
+    /// If each pixel's values are to have a mean of 0 and a variance of 1 before all else: what is added to the variance.
+    pub(super) epsilon: Option<f32>,
     /// A value for each channel, or null.
     pub(super) scale: *const f32,
     /// A value for each channel, or null.
@@ -115,6 +138,7 @@ fn job_of<I, O>((pixels, channels): (usize, usize), input: (&[I], usize), activa
         channels,
         input: input.0.as_ptr(),
         pitch: input.1,
+        epsilon: None,
         scale: std::ptr::null(),
         shift: std::ptr::null(),
         addend: Operand { at: std::ptr::null(), step: 0 },
@@ -141,6 +165,8 @@ unsafe fn run<I: Applies<O>, O>(isa: Isa, job: &Job<I, O>) {
 #[inline(always)]
 unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
     for pixel in 0..j.pixels {
+        // SAFETY: the caller's promise.
+        let spread = j.epsilon.map(|epsilon| unsafe { spread::<S, I>(j.input.add(pixel * j.pitch), j.channels, epsilon) });
         for channel in (0..j.channels).step_by(S::LANES) {
             let count = S::LANES.min(j.channels - channel);
             let whole = count == S::LANES;
@@ -149,6 +175,9 @@ unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
                 let of_channel = |from: *const f32| if whole { S::load(from.add(channel)) } else { S::load_part(from.add(channel), count) };
                 let from = j.input.add(pixel * j.pitch + channel);
                 let mut value = if whole { I::load(from) } else { I::load_part(from, count) };
+                if let Some((mean, factor)) = spread {
+                    value = S::mul(S::sub(value, S::splat(mean)), S::splat(factor));
+                }
                 if !j.scale.is_null() {
                     value = S::mul(value, of_channel(j.scale));
                 }
@@ -164,6 +193,41 @@ unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
                 if whole { O::store(to, value) } else { O::store_part(to, value, count) }
             }
         }
+    }
+}
+
+/// The mean of `channels` values, and one over the root of their variance plus `epsilon`. The variance is of what differs from the mean: a mean of squares
+/// would lose it where the mean is large.
+///
+/// # Safety
+/// As for [`Simd`]; the values are there.
+#[inline(always)]
+unsafe fn spread<S: Simd, I: Element<S>>(values: *const I, channels: usize, epsilon: f32) -> (f32, f32) {
+    // SAFETY: the caller's promise; the last vector is cut to the values that exist, and an array holds every vector.
+    unsafe {
+        let total = |v: S::V| {
+            let mut lanes = [0.0; 16];
+            S::store(lanes.as_mut_ptr(), v);
+            lanes.iter().sum::<f32>()
+        };
+        let whole = channels / S::LANES * S::LANES;
+        let mut sums = S::splat(0.0);
+        for channel in (0..whole).step_by(S::LANES) {
+            sums = S::add(sums, I::load(values.add(channel)));
+        }
+        let rest = I::load_part(values.add(whole), channels - whole);
+        let mean = total(S::add(sums, rest)) / channels as f32;
+        let center = S::splat(mean);
+        // Of the rest only what exists differs from the mean.
+        let mut lanes = [0.0; 16];
+        S::store_part(lanes.as_mut_ptr(), S::sub(rest, center), channels - whole);
+        let rest = S::load(lanes.as_ptr());
+        let mut squares = S::mul(rest, rest);
+        for channel in (0..whole).step_by(S::LANES) {
+            let off = S::sub(I::load(values.add(channel)), center);
+            squares = S::fma(off, off, squares);
+        }
+        (mean, 1.0 / (total(squares) / channels as f32 + epsilon).sqrt())
     }
 }
 

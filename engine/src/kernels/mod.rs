@@ -2,6 +2,7 @@
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
 mod activation;
+pub use activation::activate;
 pub mod affinity;
 mod algorithm;
 mod banded;
@@ -124,4 +125,6 @@ pub enum Activation {
     Sigmoid,
     /// `x * clamp(x + 3, 0, 6) / 6`.
     HardSwish,
+    /// `x` times the share of the standard normal distribution that lies below it: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
+    Gelu,
 }

@@ -14,7 +14,28 @@ pub(super) fn activate(x: f32, activation: Activation) -> f32 {
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Gelu => x * (0.5 + 0.5 * erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2)) as f32,
     }
+}
+
+/// The error function, by its Taylor series; beyond 4 it is 1 to more digits than an f32 has.
+pub(super) fn erf(x: f64) -> f64 {
+    if x.abs() > 4.0 {
+        return x.signum();
+    }
+    let mut term = x;
+    let terms = (1..100).map(|n| {
+        term *= -x * x / f64::from(n);
+        term / f64::from(2 * n + 1)
+    });
+    (x + terms.sum::<f64>()) * std::f64::consts::FRAC_2_SQRT_PI
+}
+
+pub(super) fn layer_norm(x: &[f32], epsilon: f32) -> Vec<f32> {
+    let n = x.len() as f64;
+    let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let variance = x.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    x.iter().map(|&v| ((f64::from(v) - mean) / (variance + f64::from(epsilon)).sqrt()) as f32).collect()
 }
 
 pub(super) fn conv<I: Number, O: Number>(

@@ -25,6 +25,7 @@ pub(super) fn activation() -> impl Strategy<Value = Activation> {
         Just(Activation::Silu),
         Just(Activation::Sigmoid),
         Just(Activation::HardSwish),
+        Just(Activation::Gelu),
     ]
 }
 
@@ -202,6 +203,33 @@ proptest! {
             prop_assert!(agrees(&got, &|p, c| input(p, c) * b[p / pixels * pitches[1] + c]));
         }
     }
+
+    /// Whatever the mean, and however little differs from it.
+    #[test]
+    fn layer_normalisation_agrees_with_the_reference(
+        pixels in 1usize..9, channels in 1usize..200, slack in [0usize..4, 0usize..4], activation in activation(), mean in -20f32..20.0,
+        size in 0.01f32..10.0, epsilon in prop_oneof![Just(1e-6f32), Just(1e-5), Just(0.1)],
+    ) {
+        let pitches = slack.map(|slack| channels + slack);
+        let x: Vec<f32> = noise(pixels * pitches[0], 1).iter().map(|v| mean + size * v).collect();
+        let (scale, shift) = (noise(channels, 2), noise(channels, 3));
+        let of = |pixel: usize| &x[pixel * pitches[0]..][..channels];
+        // What f32 loses of the values is lost, and divided by their spread.
+        let lost = 1e-6 * (1.0 + (mean.abs() + size) / (size * size / 12.0 + epsilon).sqrt());
+        for isa in Isa::present() {
+            let mut got = vec![77.0; pixels * pitches[1]];
+            elementwise::layer_norm(isa, (pixels, channels), (&x, pitches[0]), epsilon, (&scale, &shift), activation, (&mut got, pitches[1]));
+            for pixel in 0..pixels {
+                let due = reference::layer_norm(of(pixel), epsilon);
+                let got = &got[pixel * pitches[1]..][..pitches[1]];
+                for channel in 0..channels {
+                    let due = reference::activate(due[channel] * scale[channel] + shift[channel], activation);
+                    prop_assert!((due - got[channel]).abs() < lost, "{due} became {} on {isa:?}", got[channel]);
+                }
+                prop_assert!(got[channels..].iter().all(|&v| v == 77.0), "wrote between the pixels");
+            }
+        }
+    }
 }
 
 /// Sums that are computed in several blocks, of kernel offsets and of channels, with weights that fit L2 and that do not.
@@ -258,11 +286,26 @@ fn what_is_not_a_number_is_not_lost() {
     }
 }
 
+/// Beyond what an exponential holds, too: there a value is itself or nothing.
+#[test]
+fn a_gelu_is_exact_from_end_to_end() {
+    let values: Vec<f32> = (-2000..=2000).map(|n| n as f32 / 100.0).chain([1e-30, -1e-30, 1e30, 0.0, f32::INFINITY]).collect();
+    for isa in Isa::present() {
+        let mut got = vec![0.0; values.len()];
+        elementwise::scale_shift(isa, (1, values.len()), (&values, values.len()), None, None, Activation::Gelu, (&mut got, values.len()));
+        for (x, got) in values.iter().zip(got) {
+            let due = reference::activate(*x, Activation::Gelu);
+            assert!(due == got || (due - got).abs() <= 3e-7 * x.abs(), "{x} became {got} and not {due} on {isa:?}");
+        }
+    }
+}
+
 /// A rectifier that made a number of it would let a network answer where it has failed.
 #[test]
 fn no_activation_makes_a_number_of_what_is_none() {
     for isa in Isa::present() {
-        for activation in [Activation::None, Activation::Relu, Activation::Clamp(0.5, 6.0), Activation::Silu, Activation::Sigmoid] {
+        for activation in [Activation::None, Activation::Relu, Activation::Clamp(0.5, 6.0), Activation::Silu, Activation::Sigmoid, Activation::Gelu]
+        {
             let mut output = [1.0; 5];
             elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
             assert!(output.iter().all(|x| x.is_nan()), "{activation:?} on {isa:?}");

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::elementwise::{Applies, add, scale_images, scale_shift};
+use super::elementwise::{Applies, add, layer_norm, scale_images, scale_shift};
 use super::tests::{Case, activation, case, depthwise_shape, noise, shape, wino_shape};
 use super::winograd::Transforms;
 use super::*;
@@ -147,6 +147,10 @@ fn elementwise_agrees<I: Applies<O>, O: Number>(images: usize, pixels: usize, ch
     check(&got, &|p, c| input(p, c) * scale[c] + shift[c]);
     scale_shift(isa, (all, channels), (&a, pitches[0]), None, None, activation, (&mut got, pitches[2]));
     check(&got, &input);
+    let normalized: Vec<Vec<f32>> =
+        (0..all).map(|p| reference::layer_norm(&(0..channels).map(|c| input(p, c)).collect::<Vec<_>>(), 0.01)).collect();
+    layer_norm(isa, (all, channels), (&a, pitches[0]), 0.01, (&scale, &shift), activation, (&mut got, pitches[2]));
+    check(&got, &|p, c| normalized[p][c] * scale[c] + shift[c]);
     let shape = (images, pixels, channels);
     scale_images(isa, shape, (&a, pitches[0]), (&factors, channels), activation, (&mut got, pitches[2]));
     check(&got, &|p, c| input(p, c) * factors[p / pixels * channels + c]);

@@ -99,6 +99,8 @@ pub(crate) enum Step {
     GlobalSum { factor: f32, x: View, to: View, activation: Activation },
     /// `x * scale + shift`.
     ScaleShift { scale: Vec<f32>, shift: Vec<f32>, x: View, to: View, activation: Activation },
+    /// The same of each pixel's channels with a mean of 0 and a variance of 1.
+    LayerNorm { epsilon: f32, scale: Vec<f32>, shift: Vec<f32>, x: View, to: View, activation: Activation },
     /// Two maps of one shape.
     Add { x: View, y: View, to: View, activation: Activation },
     /// Two maps of one shape.
@@ -228,6 +230,10 @@ impl Plan {
                 Kind::ScaleShift { scale, shift } => {
                     plan.weight_bytes += 4 * (scale.len() + shift.len());
                     Step::ScaleShift { scale: scale.clone(), shift: shift.clone(), x, to, activation }
+                }
+                Kind::LayerNorm { epsilon, scale, shift } => {
+                    plan.weight_bytes += 4 * (scale.len() + shift.len());
+                    Step::LayerNorm { epsilon: *epsilon, scale: scale.clone(), shift: shift.clone(), x, to, activation }
                 }
                 Kind::Add => Step::Add { x, y: y(), to, activation },
                 Kind::Mul => Step::Mul { x, y: y(), to, activation },

@@ -244,6 +244,11 @@ impl Arena<'_> {
                 let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
                 elementwise::scale_shift(isa, size, from, Some(scale), Some(shift), *activation, (out.values, to.pitch));
             }),
+            Step::LayerNorm { epsilon, scale, shift, x, to, activation } => of_types!(x, to, I, O => {
+                let (out, rest) = self.split::<O>(to);
+                let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
+                elementwise::layer_norm(isa, size, from, *epsilon, (scale, shift), *activation, (out.values, to.pitch));
+            }),
             Step::Add { x, y, to, activation } => of_type!(to, T => {
                 let (out, rest) = self.split::<T>(to);
                 let (a, b) = ((rest.map::<T>(x).values, x.pitch), (rest.map::<T>(y).values, y.pitch));

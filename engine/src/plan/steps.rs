@@ -1,7 +1,7 @@
 //! What moves values about, and what is too rare for a kernel. All loops run over the channels innermost, which lie side by side.
 
 use crate::ir::Window;
-use crate::kernels::{Activation, Interleaves, Isa, Number, channels_last};
+use crate::kernels::{self, Activation, Interleaves, Isa, Number, channels_last};
 
 /// Maps that are read: `images` of `[height, width, channels]`, a pitch from pixel to pixel.
 #[derive(Clone, Copy)]
@@ -146,13 +146,7 @@ pub(super) fn pad<T: Number>([top, left, _, _]: [usize; 4], from: Map<'_, T>, to
 
 /// In place.
 pub(super) fn activate<T: Number>(map: &mut MapMut<'_, T>, activation: Activation) {
-    let sigmoid = |v: f32| 1.0 / (1.0 + (-v).exp());
-    match activation {
-        Activation::None => (),
-        Activation::Relu => each(map, |v| v.max(0.0)),
-        Activation::Clamp(low, high) => each(map, |v| v.max(low).min(high)),
-        Activation::Silu => each(map, |v| v * sigmoid(v)),
-        Activation::Sigmoid => each(map, sigmoid),
-        Activation::HardSwish => each(map, |v| v * (v + 3.0).clamp(0.0, 6.0) / 6.0),
+    if activation != Activation::None {
+        each(map, |v| kernels::activate(v, activation));
     }
 }

@@ -9,7 +9,7 @@ use tract_core::internal::*;
 use tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::einsum::EinSum;
-use tract_core::ops::math::{add, div, max, min, mul, tanh};
+use tract_core::ops::math::{add, div, erf, max, min, mul, rsqrt, square, sub, tanh};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
 
 /// Something that a network may have in the middle.
@@ -29,7 +29,11 @@ pub enum Layer {
     SliceHalf,
     Shuffle,
     Pad(usize),
+    /// A depthwise convolution, then channels last: a layer norm, a linear layer, a GELU and another linear layer; added to what went in.
+    ConvNext { division: bool },
     Unknown,
+    /// With the channels last.
+    UnknownLast,
 }
 
 pub fn layer() -> impl Strategy<Value = Layer> {
@@ -56,6 +60,7 @@ pub fn layer() -> impl Strategy<Value = Layer> {
         Just(Layer::SliceHalf),
         Just(Layer::Shuffle),
         (1usize..3).prop_map(Layer::Pad),
+        any::<bool>().prop_map(|division| Layer::ConvNext { division }),
     ]
 }
 
@@ -125,6 +130,20 @@ impl Builder {
         let weights = net.constant(&[5, 4])?;
         let logits = net.wire("gemm", EinSum::new("mk,nk->mn".parse()?, f32::datum_type()), &[sum, weights])?;
         net.model.select_output_outlets(&[logits])?;
+        Ok(net.model)
+    }
+
+    /// A layer norm after a convolution: over one axis, by the length of another, or with a root that something else reads, too.
+    pub fn normalized(seed: u64, axis: usize, length: usize, read_elsewhere: bool) -> TractResult<TypedModel> {
+        let mut net = Self::new(3, [5, 6], seed)?;
+        net.conv(4, 3, 1, 1, [1; 4], 1)?;
+        let out = net.layer_norm(net.at, axis, length)?;
+        let mut outputs = vec![out];
+        if read_elsewhere {
+            let root = net.model.nodes.iter().find(|n| n.name.starts_with("norm.root")).context("no root")?.id;
+            outputs.push(root.into());
+        }
+        net.model.select_output_outlets(&outputs)?;
         Ok(net.model)
     }
 
@@ -301,10 +320,74 @@ impl Builder {
                 self.at = self.wire("pad", Pad::new(pads, PadMode::Constant(rctensor0(0f32))), &[self.at])?;
                 self.reshaped()?;
             }
+            Layer::ConvNext { division } => {
+                let before = self.at;
+                self.conv(c, 3, 1, 1, [1; 4], c)?;
+                let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
+                let x = self.layer_norm(x, 3, c)?;
+                let x = self.linear(x, c, 3 * c)?;
+                let x = self.gelu(x, division)?;
+                let x = self.linear(x, 3 * c, c)?;
+                self.at = self.wire("first", AxisOp::Move(3, 1), &[x])?;
+                self.layer(&Layer::BatchNorm)?;
+                self.at = self.wire("residual", add(), &[self.at, before])?;
+            }
+            Layer::UnknownLast => {
+                let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
+                let x = self.wire("tanh", tanh(), &[x])?;
+                self.at = self.wire("first", AxisOp::Move(3, 1), &[x])?;
+            }
             Layer::Unknown => self.at = self.wire("tanh", tanh(), &[self.at])?,
             _ => (),
         }
         Ok(())
+    }
+
+    /// As the importer writes it.
+    pub fn layer_norm(&mut self, x: OutletId, axis: usize, length: usize) -> TractResult<OutletId> {
+        let (length, epsilon) = (self.scalar(length as f32)?, self.scalar(1e-5)?);
+        let sum = self.wire("norm.sum", Reduce::new(tvec!(axis), Reducer::Sum), &[x])?;
+        let mean = self.wire("norm.mean", div(), &[sum, length])?;
+        let off = self.wire("norm.off", sub(), &[x, mean])?;
+        let squares = self.wire("norm.squares", square(), &[off])?;
+        let sum = self.wire("norm.sum", Reduce::new(tvec!(axis), Reducer::Sum), &[squares])?;
+        let variance = self.wire("norm.variance", div(), &[sum, length])?;
+        let variance = self.wire("norm.epsilon", add(), &[variance, epsilon])?;
+        let factor = self.wire("norm.root", rsqrt(), &[variance])?;
+        let normalized = self.wire("norm", mul(), &[off, factor])?;
+        let mut shape = [1; 4];
+        shape[axis] = self.model.outlet_fact(x)?.shape[axis].to_usize()?;
+        let (scale, shift) = (self.constant(&shape)?, self.constant(&shape)?);
+        let scaled = self.wire("norm.scaled", mul(), &[normalized, scale])?;
+        self.wire("norm.shifted", add(), &[scaled, shift])
+    }
+
+    /// Over the last axis.
+    fn linear(&mut self, x: OutletId, from: usize, to: usize) -> TractResult<OutletId> {
+        let weights = self.constant(&[from, to])?;
+        let product = self.wire("linear", EinSum::new("abmk,kn->abmn".parse()?, f32::datum_type()), &[x, weights])?;
+        let bias = self.constant(&[1, 1, 1, to])?;
+        self.wire("linear.bias", add(), &[bias, product])
+    }
+
+    /// In either of the ways in which exporters write it.
+    fn gelu(&mut self, x: OutletId, division: bool) -> TractResult<OutletId> {
+        let (one, half) = (self.scalar(1.0)?, self.scalar(0.5)?);
+        let scaled = if division {
+            let root = self.scalar(std::f32::consts::SQRT_2)?;
+            self.wire("gelu.scaled", div(), &[x, root])?
+        } else {
+            let root = self.scalar(std::f32::consts::FRAC_1_SQRT_2)?;
+            self.wire("gelu.scaled", mul(), &[root, x])?
+        };
+        let erf = self.wire("gelu.erf", erf(), &[scaled])?;
+        let below = self.wire("gelu.plus", add(), &[erf, one])?;
+        if division {
+            let twice = self.wire("gelu.twice", mul(), &[x, below])?;
+            return self.wire("gelu", mul(), &[twice, half]);
+        }
+        let half = self.wire("gelu.half", mul(), &[half, x])?;
+        self.wire("gelu", mul(), &[half, below])
     }
 
     fn activation(&mut self, which: u8) -> TractResult<()> {

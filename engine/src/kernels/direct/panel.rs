@@ -211,6 +211,7 @@ impl<I: Packs> Direct<I> {
                         channels: columns,
                         input: tile.sums,
                         pitch: sums_pitch,
+                        epsilon: None,
                         scale: std::ptr::null(),
                         shift: std::ptr::null(),
                         addend: Operand { at: tile.residual, step: tile.residual_pitch },
