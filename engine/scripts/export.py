@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes torchvision's classifiers as ONNX, with seeded random weights, for `cargo run --example check`.
+"""Writes torchvision's (or, with `timm:` before the name, timm's) classifiers as ONNX, with seeded random weights, for `cargo run --example check`.
 
-    export.py FOLDER [NAME...]        (needs torch, torchvision and onnx)
+    export.py FOLDER [NAME...]        (needs torch, torchvision and onnx, and timm for its own)
 
 Every graph has the outputs `logits` and `embedding` (what goes into the last linear layer), and a batch size that is a symbol. Weights are random but
 not naive: batch-norm statistics are measured on random pictures, so that values stay of one order through the deepest network.
@@ -36,7 +36,12 @@ class WithEmbedding(torch.nn.Module):
 def build(name):
     torch.manual_seed(20 + len(name))
     extra = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    net = torchvision.models.get_model(name, weights=None, **extra)
+    if name.startswith("timm:"):
+        import timm
+
+        net = timm.create_model(name.removeprefix("timm:"), pretrained=False, exportable=True)
+    else:
+        net = torchvision.models.get_model(name, weights=None, **extra)
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for norm in norms:
         torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -55,7 +60,7 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[2:] or NETWORKS:
-        target = folder / f"{name}.onnx"
+        target = folder / f"{name.removeprefix('timm:')}.onnx"
         if target.exists():
             continue
         net, side = build(name)

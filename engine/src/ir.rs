@@ -1,5 +1,7 @@
 //! The engine's own small graph: layers over channels-last values. Everything is said of *one* image; how many run at once is known only when running.
 
+use tract_core::ops::element_wise::ElementWiseOp;
+
 use crate::kernels::{Activation, Algorithm, ConvShape, Quantized};
 
 /// Place of a [`Value`] in [`Graph::values`].
@@ -130,14 +132,20 @@ pub enum Kind {
         /// Added afterwards.
         shift: Vec<f32>,
     },
+    /// Each pixel's channels over their mean, to which this is added: the global response normalisation of ConvNeXt V2 (Woo et al., 2023).
+    OverMean(f32),
     /// `x + y`, of one shape.
     Add,
+    /// `x - y`, of one shape.
+    Sub,
     /// `x * y`, of one shape.
     Mul,
     /// `x * y`, where `y` has one pixel: squeeze and excite.
     MulChannels,
     /// `x` itself: an activation on its own.
     Identity,
+    /// A function of each value that the engine has none for: tract computes it, in the place where it stands.
+    Function(ElementWiseOp),
     /// All inputs, one after the other along the channels.
     Concat,
     /// Channels from a first one on.
@@ -186,10 +194,13 @@ impl Kind {
             Kind::GlobalSum(_) => "global pool",
             Kind::ScaleShift { .. } => "scale and shift",
             Kind::LayerNorm { .. } => "layer norm",
+            Kind::OverMean(_) => "over mean",
             Kind::Add => "add",
+            Kind::Sub => "subtract",
             Kind::Mul => "multiply",
             Kind::MulChannels => "multiply channels",
             Kind::Identity => "activation",
+            Kind::Function(_) => "function",
             Kind::Concat => "concat",
             Kind::Slice(_) => "slice",
             Kind::Shuffle(_) => "shuffle",

@@ -71,7 +71,8 @@ fn to_bf16(graph: &mut Graph) {
             layer.inputs[0] = output;
         }
         // Its kernel stores before the activation, and what is stored is rounded: a layer of its own, which its self-test knows.
-        let rounds_first = matches!(layer.kind, Kind::AvgPool(..) | Kind::GlobalSum(_) | Kind::Mul);
+        let rounds_first =
+            matches!(layer.kind, Kind::AvgPool(..) | Kind::GlobalSum(_) | Kind::OverMean(_) | Kind::Sub | Kind::Mul | Kind::Function(_));
         if rounds_first && layer.activation != Activation::None && graph.values[layer.output].dtype == Dtype::Bf16 {
             let value = graph.values[layer.output].clone();
             graph.values.push(value);

@@ -1,5 +1,6 @@
 //! What a rewrite did.
 
+use crate::graph::ONLY_INT8;
 use crate::kernels::Algorithm;
 
 /// Sizes and counts of a rewritten model.
@@ -59,6 +60,11 @@ pub struct LayerReport {
 }
 
 impl Report {
+    /// Whether the model is quantised, and was not rewritten in int8.
+    pub fn only_int8(&self) -> bool {
+        self.left.iter().any(|left| left.why == ONLY_INT8)
+    }
+
     /// Floating-point operations of an image in the engine's segments.
     pub fn flops(&self) -> u64 {
         self.segments.iter().flat_map(|s| &s.layers).map(|l| l.flops).sum()

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tract_core::internal::*;
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_core::ops::math::{add, erf, max, min, mul, rsqrt, square, sub};
-use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
+use tract_core::ops::math::{add, div, erf, max, min, mul, rsqrt, square, sub};
+use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
 
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, Layer, Value, Window};
 use crate::kernels::{Activation, Algorithm, Bf16};
@@ -66,7 +66,14 @@ fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
             layer.inputs.len()
         ),
         Kind::MaxPool(w) | Kind::AvgPool(w, _) => format!("{:?} by {:?}", w.kernel, w.stride),
-        Kind::GlobalSum(_) | Kind::ScaleShift { .. } | Kind::LayerNorm { .. } | Kind::Add | Kind::Mul | Kind::MulChannels => String::new(),
+        Kind::GlobalSum(_)
+        | Kind::ScaleShift { .. }
+        | Kind::LayerNorm { .. }
+        | Kind::OverMean(_)
+        | Kind::Add
+        | Kind::Sub
+        | Kind::Mul
+        | Kind::MulChannels => String::new(),
         Kind::Quantize(_) => String::new(),
         Kind::Identity if layer.activation != Activation::None || bytes(layer.inputs[0]) != bytes(layer.output) => String::new(),
         _ => return None,
@@ -129,7 +136,11 @@ fn difference(graph: &Graph, layer: &Layer) -> TractResult<f32> {
         }
     };
     let values = |&v: &usize| &alone.values[v];
-    let data: Vec<Vec<f32>> = alone.inputs.iter().map(values).map(|v| (0..v.len()).map(|_| number(v.dtype)).collect()).collect();
+    let mut data: Vec<Vec<f32>> = alone.inputs.iter().map(values).map(|v| (0..v.len()).map(|_| number(v.dtype)).collect()).collect();
+    if matches!(layer.kind, Kind::OverMean(_)) {
+        // As where it is used: a mean of any values may be next to nothing.
+        data.iter_mut().flatten().for_each(|v| *v = v.abs());
+    }
 
     let mut model = TypedModel::default();
     let mut sources = Vec::new();
@@ -181,6 +192,11 @@ fn typical(layer: &Layer) -> f32 {
 /// The layer in tract's operators.
 fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [usize; 3]) -> TractResult<OutletId> {
     let x = inputs[0];
+    let share = 1.0 / of_x[2] as f32;
+    let mean_of = |model: &mut TypedModel, name: &str, of: OutletId| {
+        let sum = model.wire_node(format!("{name}.sum"), Reduce::new(tvec!(1), Reducer::Sum), &[of])?[0];
+        with_scalar(model, name, mul(), sum, share)
+    };
     let wired = match &layer.kind {
         Kind::Conv(conv) => {
             let s = &conv.shape;
@@ -208,12 +224,12 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             with_scalar(model, "factor", mul(), sum, *factor)?
         }
         Kind::ScaleShift { scale, shift } => scaled_and_shifted(model, x, scale, shift)?,
+        Kind::OverMean(epsilon) => {
+            let mean = mean_of(model, "mean", x)?;
+            let mean = with_scalar(model, "more", add(), mean, *epsilon)?;
+            model.wire_node("over", div(), &[x, mean])?[0]
+        }
         Kind::LayerNorm { epsilon, scale, shift } => {
-            let share = 1.0 / scale.len() as f32;
-            let mean_of = |model: &mut TypedModel, name: &str, of: OutletId| {
-                let sum = model.wire_node(format!("{name}.sum"), Reduce::new(tvec!(1), Reducer::Sum), &[of])?[0];
-                with_scalar(model, name, mul(), sum, share)
-            };
             let mean = mean_of(model, "mean", x)?;
             let off = model.wire_node("off", sub(), &[x, mean])?[0];
             let squares = model.wire_node("squares", square(), &[off])?[0];
@@ -224,6 +240,7 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             scaled_and_shifted(model, normalized, scale, shift)?
         }
         Kind::Add => model.wire_node("sum", add(), inputs)?[0],
+        Kind::Sub => model.wire_node("difference", sub(), inputs)?[0],
         Kind::Mul | Kind::MulChannels => model.wire_node("product", mul(), inputs)?[0],
         _ => x,
     };
@@ -240,6 +257,7 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             Ok(model.wire_node("silu", mul(), &[wired, gate])?[0])
         }
         Activation::HardSwish => Ok(model.wire_node("hard_swish", hard_swish(), &[wired])?[0]),
+        Activation::Leaky(share) => Ok(model.wire_node("leaky", leaky_relu(share), &[wired])?[0]),
         Activation::Gelu => {
             let scaled = with_scalar(model, "scaled_down", mul(), wired, std::f32::consts::FRAC_1_SQRT_2)?;
             let erf = model.wire_node("erf", erf(), &[scaled])?[0];

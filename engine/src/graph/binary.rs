@@ -57,20 +57,24 @@ impl Lowering<'_> {
     fn of_two(&mut self, op: &TypedBinOp, a: OutletId, b: OutletId) -> Result<Made, Refusal> {
         let (x, y) = (self.operand(a)?, self.operand(b)?);
         let (of_x, of_y) = (self.out.graph.values[x.value].shape, self.out.graph.values[y.value].shape);
-        let (add, mul) = (op.0.is::<Add>(), op.0.is::<Mul>());
-        if !add && !mul {
+        let (mul, kind) = if op.0.is::<Add>() {
+            (false, Kind::Add)
+        } else if op.0.is::<Sub>() {
+            (false, Kind::Sub)
+        } else if op.0.is::<Mul>() {
+            (true, Kind::Mul)
+        } else {
             return Err(format!("the engine has no {} of two maps", op.0.name()).into());
-        }
+        };
         if of_x == of_y && x.tail == y.tail && x.channels_last == y.channels_last {
-            return Ok(Made::layer(if add { Kind::Add } else { Kind::Mul }, vec![x.value, y.value], of_x).ordered_as(&x));
+            return Ok(Made::layer(kind, vec![x.value, y.value], of_x).ordered_as(&x));
         }
-        let maps = x.is_map(&self.out.graph) && y.is_map(&self.out.graph);
-        if mul && maps && of_x[2] == of_y[2] {
-            if of_y[..2] == [1, 1] {
-                return Ok(Made::layer(Kind::MulChannels, vec![x.value, y.value], of_x));
-            }
-            if of_x[..2] == [1, 1] {
-                return Ok(Made::layer(Kind::MulChannels, vec![y.value, x.value], of_y));
+        for (map, vector) in [(&x, &y), (&y, &x)].into_iter().filter(|_| mul) {
+            let shape @ [_, _, c] = self.out.graph.values[map.value].shape;
+            let beside: &[usize] = if map.channels_last { &[1, 1, c] } else { &[c, 1, 1] };
+            let is_map = map.channels_last || map.is_map(&self.out.graph);
+            if is_map && *vector.tail == *beside {
+                return Ok(Made::layer(Kind::MulChannels, vec![map.value, vector.value], shape).ordered_as(map));
             }
         }
         Err(format!("computes with {:?} and {:?}", x.tail, y.tail).into())

@@ -8,12 +8,14 @@ use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, S
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::identity::Identity;
-use tract_core::ops::nn::{DataFormat, HardSwish, Reduce, Reducer, Sigmoid, silu::Silu};
+use tract_core::ops::math::Square;
+use tract_core::ops::nn::{DataFormat, HardSwish, LeakyRelu, Reduce, Reducer, Sigmoid, gelu_exact::GeluExact, silu::Silu};
 use tract_core::ops::quant::DequantizeLinearF32;
 
 use super::{Lowering, Made, Refusal};
 use crate::ir::{ConvLayer, Divisor, Kind, Window};
 use crate::kernels::{Activation, ConvShape};
+use crate::plan::applied;
 
 /// Kernels, strides, dilations and paddings beyond it are no network's.
 const FARTHEST: usize = 1 << 15;
@@ -187,16 +189,17 @@ impl Lowering<'_> {
     }
 
     fn reduce(&mut self, node: &TypedNode, op: &Reduce) -> Result<Made, Refusal> {
-        let (value, [h, w, c]) = self.map(node.inputs[0])?;
-        if *op.axes != [2, 3] {
-            return Err(format!("reduces the axes {:?}", op.axes).into());
+        let operand = self.operand(node.inputs[0])?;
+        let (value, [h, w, c]) = (operand.value, self.out.graph.values[operand.value].shape);
+        if !(operand.is_map(&self.out.graph) && *op.axes == [2, 3] || operand.channels_last && *op.axes == [1, 2]) {
+            return Err(format!("reduces the axes {:?} of {:?}", op.axes, operand.tail).into());
         }
         let kind = match op.reducer {
             Reducer::Sum => Kind::GlobalSum(1.0),
             Reducer::Max => Kind::MaxPool(Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0, 0], output: [1, 1] }),
             _ => return Err(format!("reduces to {:?}", op.reducer).into()),
         };
-        Ok(Made::layer(kind, vec![value], [1, 1, c]))
+        Ok(Made::layer(kind, vec![value], [1, 1, c]).ordered_as(&operand))
     }
 
     fn element_wise(&mut self, node: &TypedNode, op: &ElementWiseOp) -> Result<Made, Refusal> {
@@ -206,12 +209,28 @@ impl Lowering<'_> {
             Activation::Silu
         } else if op.0.is::<HardSwish>() {
             Activation::HardSwish
+        } else if op.0.is::<GeluExact>() {
+            Activation::Gelu
+        } else if let Some(&LeakyRelu { alpha }) = op.0.downcast_ref()
+            && alpha.is_finite()
+        {
+            Activation::Leaky(alpha)
         } else {
-            return Err(format!("the engine has no {}", op.0.name()).into());
+            Activation::None
         };
         let x = self.operand(node.inputs[0])?;
         let shape = self.out.graph.values[x.value].shape;
-        Ok(Made::activation(activation, x.value, shape).ordered_as(&x))
+        if activation != Activation::None {
+            return Ok(Made::activation(activation, x.value, shape).ordered_as(&x));
+        }
+        if op.0.is::<Square>() {
+            return Ok(Made::layer(Kind::Mul, vec![x.value, x.value], shape).ordered_as(&x));
+        }
+        // Every function of single values is tract's as good as in a map of its own, if it is one of floats.
+        if applied(op, 2, |_| (), |_| ()).is_err() {
+            return Err(format!("the engine has no {}", op.0.name()).into());
+        }
+        Ok(Made::layer(Kind::Function(op.clone()), vec![x.value], shape).ordered_as(&x))
     }
 
     fn pad(&mut self, node: &TypedNode, op: &Pad) -> Result<Made, Refusal> {

@@ -15,6 +15,7 @@ use crate::ir::{Graph, Kind, Layer, ValueId};
 use crate::kernels::Activation;
 use crate::{Error, Precision};
 use patterns::Pattern;
+pub(crate) use quantized::ONLY_INT8;
 
 /// Values of one image in one tensor; what is larger is no feature map, and would overflow an offset sooner or later.
 const LARGEST: usize = 1 << 30;

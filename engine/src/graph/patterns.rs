@@ -18,6 +18,8 @@ use crate::kernels::Activation;
 pub(super) enum Pattern {
     /// What differs from the mean along an axis, over the root of its variance plus a small number.
     LayerNorm { x: OutletId, axis: usize, epsilon: f32 },
+    /// What is divided by its mean along an axis, to which a number was added.
+    OverMean { x: OutletId, axis: usize, epsilon: f32 },
     /// `x * (1 + erf(x / sqrt(2))) / 2`.
     Gelu { x: OutletId },
 }
@@ -31,7 +33,11 @@ impl Lowering<'_> {
         let outputs: BTreeSet<usize> = self.model.output_outlets().into_iter().flatten().map(|o| o.node).collect();
         for node in &self.model.nodes {
             let mut nodes = Nodes::new();
-            let Some(pattern) = self.layer_norm(node, &mut nodes).or_else(|| self.gelu(node, &mut nodes)) else { continue };
+            let Some(pattern) =
+                self.layer_norm(node, &mut nodes).or_else(|| self.gelu(node, &mut nodes)).or_else(|| self.over_mean(node, &mut nodes))
+            else {
+                continue;
+            };
             let inner = |id: &usize| nodes.contains(id) || *id == node.id;
             let read_elsewhere = |id: &usize| self.model.node(*id).outputs.iter().flat_map(|o| &o.successors).any(|s| !inner(&s.node));
             if nodes.iter().any(|id| outputs.contains(id) || self.within.contains_key(id) || read_elsewhere(id)) {
@@ -44,7 +50,7 @@ impl Lowering<'_> {
 
     /// A pattern in the engine's terms.
     pub(super) fn pattern(&mut self, pattern: &Pattern) -> Result<Made, Refusal> {
-        let (Pattern::LayerNorm { x, .. } | Pattern::Gelu { x }) = *pattern;
+        let (Pattern::LayerNorm { x, .. } | Pattern::OverMean { x, .. } | Pattern::Gelu { x }) = *pattern;
         let operand = self.operand(x)?;
         let shape @ [_, _, c] = self.out.graph.values[operand.value].shape;
         let made = match *pattern {
@@ -52,7 +58,12 @@ impl Lowering<'_> {
             Pattern::LayerNorm { axis, epsilon, .. } if operand.channel_axis(&self.out.graph) == Some(axis) => {
                 Made::layer(Kind::LayerNorm { epsilon, scale: vec![1.0; c], shift: vec![0.0; c] }, vec![operand.value], shape)
             }
-            Pattern::LayerNorm { axis, .. } => return Err(format!("normalises axis {axis} of {:?}", operand.tail).into()),
+            Pattern::OverMean { axis, epsilon, .. } if operand.channel_axis(&self.out.graph) == Some(axis) => {
+                Made::layer(Kind::OverMean(epsilon), vec![operand.value], shape)
+            }
+            Pattern::LayerNorm { axis, .. } | Pattern::OverMean { axis, .. } => {
+                return Err(format!("normalises axis {axis} of {:?}", operand.tail).into());
+            }
         };
         Ok(made.ordered_as(&operand))
     }
@@ -70,6 +81,14 @@ impl Lowering<'_> {
             let [x, mean] = two::<Sub>(self.inner(off, nodes))?;
             (self.mean(mean, nodes)? == (x, axis)).then_some(Pattern::LayerNorm { x, axis, epsilon })
         })
+    }
+
+    fn over_mean(&mut self, node: &TypedNode, nodes: &mut Nodes) -> Option<Pattern> {
+        nodes.clear();
+        let [x, below] = two::<Div>(node)?;
+        let (mean, epsilon) = self.with_scalar::<Add>(below, nodes)?;
+        let (from, axis) = self.mean(mean, nodes)?;
+        (from == x).then_some(Pattern::OverMean { x, axis, epsilon })
     }
 
     /// A sum along one axis, over the length of that axis.

@@ -10,6 +10,9 @@ use crate::Precision;
 use crate::ir::Kind;
 use crate::kernels::{Quantized, nearest};
 
+/// Why a node that quantises is left in other precisions.
+pub(crate) const ONLY_INT8: &str = "is quantised, which only int8 computes";
+
 impl Lowering<'_> {
     /// Whether `node` makes bytes of floats.
     pub(super) fn quantizes(&self, node: &TypedNode) -> bool {
@@ -19,7 +22,7 @@ impl Lowering<'_> {
     /// The first of a pair. Whoever reads it must be the second one of its pair, for bytes never leave the engine.
     pub(super) fn quantize(&mut self, node: &TypedNode) -> Result<Made, Refusal> {
         if self.precision != Precision::Int8 {
-            return Err("is quantised, which only int8 computes".into());
+            return Err(ONLY_INT8.into());
         }
         let readers = &node.outputs[0].successors;
         let model = self.model;

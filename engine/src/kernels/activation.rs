@@ -10,7 +10,7 @@ impl Activation {
             Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
             Self::Relu => Some((0.0, f32::INFINITY)),
             Self::Clamp(low, high) => Some((low, high)),
-            Self::Silu | Self::Sigmoid | Self::HardSwish | Self::Gelu => None,
+            Self::Silu | Self::Sigmoid | Self::HardSwish | Self::Leaky(_) | Self::Gelu => None,
         }
     }
 }
@@ -86,6 +86,7 @@ pub(super) unsafe fn apply<S: Simd>(x: S::V, activation: Activation) -> S::V {
                 let gate = S::min(S::splat(6.0), S::max(S::splat(0.0), S::add(x, S::splat(3.0))));
                 S::mul(x, S::div(gate, S::splat(6.0)))
             }
+            Activation::Leaky(share) => S::fma(S::splat(share), S::min(S::splat(0.0), x), S::max(S::splat(0.0), x)),
             Activation::Gelu => S::mul(x, normal_below::<S>(x)),
         }
     }

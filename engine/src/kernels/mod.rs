@@ -125,6 +125,8 @@ pub enum Activation {
     Sigmoid,
     /// `x * clamp(x + 3, 0, 6) / 6`.
     HardSwish,
+    /// `x`, and below 0 this share of it.
+    Leaky(f32),
     /// `x` times the share of the standard normal distribution that lies below it: Hendrycks and Gimpel, "Gaussian error linear units" (2016).
     Gelu,
 }

@@ -14,6 +14,8 @@ pub(super) fn activate(x: f32, activation: Activation) -> f32 {
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        Activation::Leaky(share) if x < 0.0 => share * x,
+        Activation::Leaky(_) => x,
         Activation::Gelu => x * (0.5 + 0.5 * erf(f64::from(x) * std::f64::consts::FRAC_1_SQRT_2)) as f32,
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn activation() -> impl Strategy<Value = Activation> {
         Just(Activation::Sigmoid),
         Just(Activation::HardSwish),
         Just(Activation::Gelu),
+        Just(Activation::Leaky(0.1)),
     ]
 }
 
@@ -304,8 +305,15 @@ fn a_gelu_is_exact_from_end_to_end() {
 #[test]
 fn no_activation_makes_a_number_of_what_is_none() {
     for isa in Isa::present() {
-        for activation in [Activation::None, Activation::Relu, Activation::Clamp(0.5, 6.0), Activation::Silu, Activation::Sigmoid, Activation::Gelu]
-        {
+        for activation in [
+            Activation::None,
+            Activation::Relu,
+            Activation::Clamp(0.5, 6.0),
+            Activation::Silu,
+            Activation::Sigmoid,
+            Activation::Gelu,
+            Activation::Leaky(0.1),
+        ] {
             let mut output = [1.0; 5];
             elementwise::scale_shift(isa, (1, 5), (&[f32::NAN; 5], 5), None, None, activation, (&mut output, 5));
             assert!(output.iter().all(|x| x.is_nan()), "{activation:?} on {isa:?}");

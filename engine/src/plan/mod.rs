@@ -7,10 +7,13 @@ mod placement;
 mod run;
 mod steps;
 
+use tract_core::ops::element_wise::ElementWiseOp;
+
 use crate::ir::{ConvLayer, Divisor, Dtype, Graph, Kind, ValueId, Window};
 use crate::kernels::{Activation, Banded, Bf16, Conv, ConvBf16, ConvInt8, Isa, Part, PoolShape, Pooling, Stepped};
 
 pub use run::Buffers;
+pub(crate) use steps::applied;
 
 /// Where a value lies in the arena, for one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,8 +104,12 @@ pub(crate) enum Step {
     ScaleShift { scale: Vec<f32>, shift: Vec<f32>, x: View, to: View, activation: Activation },
     /// The same of each pixel's channels with a mean of 0 and a variance of 1.
     LayerNorm { epsilon: f32, scale: Vec<f32>, shift: Vec<f32>, x: View, to: View, activation: Activation },
+    /// Each pixel's channels over their mean.
+    OverMean { epsilon: f32, x: View, to: View, activation: Activation },
     /// Two maps of one shape.
     Add { x: View, y: View, to: View, activation: Activation },
+    /// Two maps of one shape.
+    Sub { x: View, y: View, to: View, activation: Activation },
     /// Two maps of one shape.
     Mul { x: View, y: View, to: View, activation: Activation },
     /// A map and one factor for each channel.
@@ -111,6 +118,8 @@ pub(crate) enum Step {
     Convert { by: Uniform, x: View, to: View, activation: Activation },
     /// A map as it is, or activated.
     Copy { x: View, to: View, activation: Activation },
+    /// A function of tract's, value by value.
+    Function { op: ElementWiseOp, x: View, to: View, activation: Activation },
     /// Channels in another order.
     Shuffle { groups: usize, x: View, to: View },
     /// Zeros around.
@@ -235,7 +244,9 @@ impl Plan {
                     plan.weight_bytes += 4 * (scale.len() + shift.len());
                     Step::LayerNorm { epsilon: *epsilon, scale: scale.clone(), shift: shift.clone(), x, to, activation }
                 }
+                Kind::OverMean(epsilon) => Step::OverMean { epsilon: *epsilon, x, to, activation },
                 Kind::Add => Step::Add { x, y: y(), to, activation },
+                Kind::Sub => Step::Sub { x, y: y(), to, activation },
                 Kind::Mul => Step::Mul { x, y: y(), to, activation },
                 Kind::MulChannels => Step::MulChannels { x, y: y(), to, activation },
                 Kind::Quantize(how) => Step::Convert { by: Uniform::new(how.quantize(), &x), x, to, activation },
@@ -244,6 +255,7 @@ impl Plan {
                     Step::Convert { by: Uniform::new(how, &x), x, to, activation }
                 }
                 Kind::Identity => Step::Copy { x, to, activation },
+                Kind::Function(op) => Step::Function { op: op.clone(), x, to, activation },
                 Kind::Shuffle(groups) => Step::Shuffle { groups: *groups, x, to },
                 Kind::Pad(pad) => Step::Pad { pad: *pad, x, to },
                 // A slice is a view of what it was cut from.

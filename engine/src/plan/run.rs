@@ -249,10 +249,20 @@ impl Arena<'_> {
                 let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
                 elementwise::layer_norm(isa, size, from, *epsilon, (scale, shift), *activation, (out.values, to.pitch));
             }),
+            Step::OverMean { epsilon, x, to, activation } => of_types!(x, to, I, O => {
+                let (mut out, rest) = self.split::<O>(to);
+                steps::over_mean(*epsilon, rest.map::<I>(x), &mut out);
+                steps::activate(&mut out, *activation);
+            }),
             Step::Add { x, y, to, activation } => of_type!(to, T => {
                 let (out, rest) = self.split::<T>(to);
                 let (a, b) = ((rest.map::<T>(x).values, x.pitch), (rest.map::<T>(y).values, y.pitch));
                 elementwise::add(isa, (out.pixels(), x.shape[2]), a, b, *activation, (out.values, to.pitch));
+            }),
+            Step::Sub { x, y, to, activation } => of_type!(to, T => {
+                let (mut out, rest) = self.split::<T>(to);
+                steps::of_two(rest.map(x), rest.map(y), &mut out, |a, b| a - b);
+                steps::activate(&mut out, *activation);
             }),
             Step::Mul { x, y, to, activation } => of_type!(to, T => {
                 let (mut out, rest) = self.split::<T>(to);
@@ -278,6 +288,11 @@ impl Arena<'_> {
                 let (out, rest) = self.split::<O>(to);
                 let (size, from) = ((out.pixels(), x.shape[2]), (rest.map::<I>(x).values, x.pitch));
                 elementwise::scale_shift(isa, size, from, None, None, *activation, (out.values, to.pitch));
+            }),
+            Step::Function { op, x, to, activation } => of_types!(x, to, I, O => {
+                let (mut out, rest) = self.split::<O>(to);
+                steps::function(op, rest.map::<I>(x), &mut out);
+                steps::activate(&mut out, *activation);
             }),
             Step::Shuffle { groups, x, to } => of_any_type!(to, T => {
                 let (mut out, rest) = self.split::<T>(to);

@@ -1,5 +1,8 @@
 //! What moves values about, and what is too rare for a kernel. All loops run over the channels innermost, which lie side by side.
 
+use tract_core::internal::*;
+use tract_core::ops::element_wise::ElementWiseOp;
+
 use crate::ir::Window;
 use crate::kernels::{self, Activation, Interleaves, Isa, Number, channels_last};
 
@@ -142,6 +145,48 @@ pub(super) fn pad<T: Number>([top, left, _, _]: [usize; 4], from: Map<'_, T>, to
             None => to.pixel(at).fill(T::default()),
         }
     }
+}
+
+/// Each pixel's channels over their mean plus `epsilon`.
+pub(super) fn over_mean<I: Number, O: Number>(epsilon: f32, from: Map<'_, I>, to: &mut MapMut<'_, O>) {
+    for at in 0..from.pixels() {
+        let values = from.pixel(at);
+        let mean = values.iter().map(|&v| v.into()).sum::<f32>() / values.len() as f32;
+        to.pixel(at).iter_mut().zip(values).for_each(|(to, &value)| *to = (value.into() / (mean + epsilon)).into());
+    }
+}
+
+/// A function of tract's, of every value. Where it fails, which it did not when it was tried, nothing is a number.
+pub(super) fn function<I: Number, O: Number>(op: &ElementWiseOp, from: Map<'_, I>, to: &mut MapMut<'_, O>) {
+    let channels = from.shape[2];
+    let read = |values: &mut [f32]| {
+        for (at, values) in values.chunks_exact_mut(channels).enumerate() {
+            values.iter_mut().zip(from.pixel(at)).for_each(|(value, &from)| *value = from.into());
+        }
+    };
+    let write = |values: &[f32]| {
+        for (at, values) in values.chunks_exact(channels).enumerate() {
+            to.pixel(at).iter_mut().zip(values).for_each(|(to, &value)| *to = value.into());
+        }
+    };
+    if applied(op, from.pixels() * channels, read, write).is_err() {
+        each(to, |_| f32::NAN);
+    }
+}
+
+/// A function of tract's on so many values, which are written by `read` and then read by `write`.
+///
+/// # Errors
+/// tract's.
+pub(crate) fn applied(op: &ElementWiseOp, len: usize, read: impl FnOnce(&mut [f32]), write: impl FnOnce(&[f32])) -> TractResult<()> {
+    let mut tensor = Tensor::zero::<f32>(&[len])?;
+    read(tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
+    op.0.eval_in_place(&mut tensor, op.1)?;
+    let done = tensor.try_as_plain_ram()?;
+    let done = done.as_slice::<f32>()?;
+    ensure!(done.len() == len, "{} values of {len}", done.len());
+    write(done);
+    Ok(())
 }
 
 /// In place.

@@ -9,28 +9,54 @@ use tract_core::internal::*;
 use tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::einsum::EinSum;
-use tract_core::ops::math::{add, div, erf, max, min, mul, rsqrt, square, sub, tanh};
-use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, sigmoid};
+use tract_core::ops::math::{add, atan, div, erf, max, min, mul, rsqrt, sqrt, square, sub, tanh};
+use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
 
 /// Something that a network may have in the middle.
 #[derive(Debug, Clone)]
 pub enum Layer {
-    Conv { out: usize, kernel: usize, stride: usize, dilation: usize, pad: usize, depthwise: bool },
-    Same { upper: bool, stride: usize },
+    Conv {
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        dilation: usize,
+        pad: usize,
+        depthwise: bool,
+    },
+    Same {
+        upper: bool,
+        stride: usize,
+    },
     Grouped,
     BatchNorm,
     Activation(u8),
     Residual,
     Dense,
     Branches,
-    MaxPool { kernel: usize, stride: usize, pad: usize, up: bool },
-    AvgPool { kernel: usize, stride: usize, pad: usize, count_pad: bool, up: bool },
+    MaxPool {
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+        up: bool,
+    },
+    AvgPool {
+        kernel: usize,
+        stride: usize,
+        pad: usize,
+        count_pad: bool,
+        up: bool,
+    },
     SqueezeExcite,
     SliceHalf,
     Shuffle,
     Pad(usize),
     /// A depthwise convolution, then channels last: a layer norm, a linear layer, a GELU and another linear layer; added to what went in.
-    ConvNext { division: bool },
+    ConvNext {
+        division: bool,
+    },
+    Function(u8),
+    /// How strong each channel is over the whole map, against the mean of all, as a factor; with the channels last.
+    ResponseNorm,
     Unknown,
     /// With the channels last.
     UnknownLast,
@@ -61,6 +87,8 @@ pub fn layer() -> impl Strategy<Value = Layer> {
         Just(Layer::Shuffle),
         (1usize..3).prop_map(Layer::Pad),
         any::<bool>().prop_map(|division| Layer::ConvNext { division }),
+        (0u8..3).prop_map(Layer::Function),
+        Just(Layer::ResponseNorm),
     ]
 }
 
@@ -125,7 +153,7 @@ impl Builder {
         let pooled = net.pooled(net.at)?;
         let squeezed = net.wire("squeeze", AxisOp::Rm(3), &[pooled])?;
         let squeezed = net.wire("squeeze", AxisOp::Rm(2), &[squeezed])?;
-        let unknown = net.wire("tanh", tanh(), &[squeezed])?;
+        let unknown = net.wire("unknown", max(), &[squeezed, squeezed])?;
         let sum = net.wire("sum", add(), &[squeezed, unknown])?;
         let weights = net.constant(&[5, 4])?;
         let logits = net.wire("gemm", EinSum::new("mk,nk->mn".parse()?, f32::datum_type()), &[sum, weights])?;
@@ -334,10 +362,37 @@ impl Builder {
             }
             Layer::UnknownLast => {
                 let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
-                let x = self.wire("tanh", tanh(), &[x])?;
+                let x = self.wire("unknown", max(), &[x, x])?;
                 self.at = self.wire("first", AxisOp::Move(3, 1), &[x])?;
             }
-            Layer::Unknown => self.at = self.wire("tanh", tanh(), &[self.at])?,
+            Layer::Unknown => self.at = self.wire("unknown", max(), &[self.at, self.at])?,
+            Layer::ResponseNorm => {
+                // After a convolution: an input of tract's keeps its order.
+                self.conv(c, 1, 1, 1, [0; 4], 1)?;
+                let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
+                let squares = self.wire("squares", square(), &[x])?;
+                let sum = self.wire("sum", Reduce::new(tvec!(1, 2), Reducer::Sum), &[squares])?;
+                let length = self.wire("length", sqrt(), &[sum])?;
+                let all = self.wire("sum", Reduce::new(tvec!(3), Reducer::Sum), &[length])?;
+                let (channels, epsilon) = (self.scalar(c as f32)?, self.scalar(1e-6)?);
+                let mean = self.wire("mean", div(), &[all, channels])?;
+                let mean = self.wire("more", add(), &[mean, epsilon])?;
+                let factors = self.wire("factors", div(), &[length, mean])?;
+                let scaled = self.wire("scaled", mul(), &[x, factors])?;
+                let sum = self.wire("sum", add(), &[scaled, x])?;
+                self.at = self.wire("first", AxisOp::Move(3, 1), &[sum])?;
+            }
+            Layer::Function(which) => {
+                let x = self.at;
+                self.at = match which {
+                    0 => self.wire("tanh", tanh(), &[x])?,
+                    1 => self.wire("leaky", leaky_relu(0.1), &[x])?,
+                    _ => {
+                        let bent = self.wire("atan", atan(), &[x])?;
+                        self.wire("difference", sub(), &[bent, x])?
+                    }
+                };
+            }
             _ => (),
         }
         Ok(())
