@@ -44,7 +44,10 @@ impl Pictures {
             }
         }
         if kept.len() < least {
-            return Err(wrong(format!("{} pictures that can be decoded, {least} are needed", kept.len())));
+            return Err(wrong(format!(
+                "too few pictures that can be decoded: {}, at least {least} needed; give a folder with more",
+                kept.len()
+            )));
         }
         Ok(Self { files: kept, stop: stop.clone() })
     }
@@ -99,4 +102,20 @@ fn walk(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_pictures_are_counted_without_a_plural() {
+        let folder = tempfile::tempdir().unwrap();
+        let find = |least| Pictures::find(folder.path(), 0, (least, 10), &CancellationToken::new()).map(|pictures| pictures.len());
+        std::fs::write(folder.path().join("broken.png"), "not a picture").unwrap();
+        assert!(find(1).unwrap_err().to_string().contains("too few pictures that can be decoded: 0, at least 1 needed"));
+        image::RgbImage::new(8, 8).save(folder.path().join("one.png")).unwrap();
+        assert_eq!(find(1).unwrap(), 1);
+        assert!(find(2).unwrap_err().to_string().contains("too few pictures that can be decoded: 1, at least 2 needed"));
+    }
 }

@@ -81,7 +81,7 @@ pub(super) fn said(options: &Options, written: &Written) -> String {
         (_, Some((count, why))) => format!(" ({count} without: {why})"),
     };
     format!(
-        "{}: {} records, {} rejections; {shown} pictures to look at, {thumbnails} with a thumbnail{why}; {:.1} MB",
+        "{}: {} records, {} rejections; pictures to look at: {shown}, {thumbnails} with a thumbnail{why}; {:.1} MB",
         options.out.display(),
         overview.records,
         overview.rejections,

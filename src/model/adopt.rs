@@ -52,5 +52,5 @@ pub fn adopt(from: &Adopt<'_>, out: &Path, force: bool) -> Result<Loaded> {
     folder.write(Path::new("model.yaml"), &yaml(&file)?)?;
     let loaded = load(folder.path(), &LoadOptions::default())?;
     folder.keep(from.graph)?;
-    Ok(Loaded { folder: out.to_owned(), ..loaded })
+    Ok(Loaded { path: out.to_owned(), ..loaded })
 }

@@ -46,6 +46,8 @@ pub struct Network {
     pub flops: u64,
     /// Bytes of the graph and its external data.
     pub file_bytes: u64,
+    /// Nodes of the graph that compute something of the picture.
+    pub nodes: usize,
     opened: Opened,
     model: TypedModel,
 }
@@ -109,14 +111,15 @@ impl Network {
         runner.turn().and_then(|mut turn| turn.run()).map_err(unusable)?;
         let first_answer = lap();
         let flops = flops(&plain).map_err(unusable)? / batch.max(1) as u64;
-        let network = Self { id, flops, file_bytes: opened.source.bytes, opened, model: plain };
+        let nodes = computing(&plain).map_err(unusable)?;
+        let network = Self { id, flops, file_bytes: opened.source.bytes, nodes, opened, model: plain };
         Ok((network, runner, Loading { read, parse, rewrite, optimise, first_answer }))
     }
 
     /// The network on the engine for calls of `batch` images; `None` where the graph does not take so many.
     ///
     /// # Errors
-    /// [`Error::Config`] where this build or processor lacks the precision, [`Error::Failed`] where the engine fell back from it.
+    /// [`Error::Config`] where this build, processor or model lacks the precision, [`Error::Failed`] where the engine fell back from it.
     pub fn engine(&self, precision: Precision, batch: usize) -> Result<Option<Runner>> {
         let crop = self.opened.file.preprocess.crop as usize;
         let Ok(model) = compile::typed(&self.opened.source, batch, crop) else { return Ok(None) };
@@ -128,6 +131,11 @@ impl Network {
         let runner = Runner::new(with.model, with.report, batch, &self.opened);
         // A batch that is built into a reshape is seen here or when the first call is run.
         Ok(runner.ok().filter(|runner| runner.turn().and_then(|mut turn| turn.run()).is_ok()))
+    }
+
+    /// Nodes that `runner` has on the engine, and nodes that it has on tract.
+    pub fn nodes_of(&self, runner: &Runner) -> [usize; 2] {
+        runner.report.as_ref().map_or([0, self.nodes], |report| [report.taken.len(), report.left.len()])
     }
 
     /// The file with the graph.
@@ -148,6 +156,21 @@ impl Network {
         let unusable = |e| Error::config(format_args!("{}: {e:#}", self.opened.source.path.display()));
         Runner::new(self.model.clone(), None, 1, &self.opened).map_err(unusable)
     }
+}
+
+/// Nodes that are neither inputs nor follow from constants alone: those that the engine's report speaks of.
+fn computing(model: &TypedModel) -> TractResult<usize> {
+    let (mut constant, mut count) = (vec![false; model.nodes().len()], 0);
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        if model.inputs.iter().any(|input| input.node == id) {
+            continue;
+        }
+        let follows = !node.inputs.is_empty() && node.inputs.iter().all(|input| constant[input.node]);
+        constant[id] = follows || node.outputs.iter().all(|output| output.fact.konst.is_some());
+        count += usize::from(!constant[id]);
+    }
+    Ok(count)
 }
 
 impl Runner {

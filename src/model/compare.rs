@@ -91,7 +91,7 @@ impl Comparison {
         if self.agreement() < bar.agreement {
             let (got, due) = (100.0 * self.agreement(), 100.0 * bar.agreement);
             all.push(format!(
-                "the same label on {} of the {} pictures that the first is sure of ({got:.1}%), {due:.1}% are asked for (--min-agreement)",
+                "of the pictures that the first is sure of, the same label on {} of {} ({got:.1}%), {due:.1}% are asked for (--min-agreement)",
                 self.same_label, self.sure
             ));
         }
@@ -177,9 +177,9 @@ pub fn compare(a: (&Loaded, &Pictures<'_>), b: (&Loaded, &Pictures<'_>), picture
         return Err(Error::config(format_args!(
             "class {class} is {:?} in {} and {:?} in {}: the same class would be another label; give both the labels file that belongs to the network",
             a.0.labels[class],
-            a.0.info().id,
+            a.0.path.display(),
             b.0.labels[class],
-            b.0.info().id
+            b.0.path.display()
         )));
     }
     Ok(Comparison::of(&answers(a.0, a.1, pictures)?, &answers(b.0, b.1, pictures)?))
@@ -187,6 +187,7 @@ pub fn compare(a: (&Loaded, &Pictures<'_>), b: (&Loaded, &Pictures<'_>), picture
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Arch, init};
     use super::*;
 
     fn answer(best: u32, margin: f32, embedding: [f32; 2]) -> Answer {
@@ -219,5 +220,29 @@ mod tests {
         );
         assert_eq!(cosine(&[0.0, 0.0], &[0.0, 0.0]), Some(1.0), "two of nothing are the same");
         assert_eq!(cosine(&[0.0, 0.0], &[1.0, 0.0]), Some(0.0));
+    }
+
+    #[test]
+    fn one_picture_is_not_one_pictures() {
+        let (a, b) = ([answer(1, 0.5, [1.0, 0.0])], [answer(2, 0.5, [1.0, 0.0])]);
+        let short = Comparison::of(&a, &b).short_of(&Bar::default());
+        assert!(short.starts_with("of the pictures that the first is sure of, the same label on 0 of 1 (0.0%)"), "{short}");
+    }
+
+    #[test]
+    fn classes_of_other_names_are_told_with_both_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        let loaded = [(&a, "cat"), (&b, "dog")].map(|(path, first)| {
+            init(Arch::Tiny, 1, path, None).unwrap();
+            let names = std::fs::read_to_string(path.join("labels.txt")).unwrap().replace("class 0", first);
+            std::fs::write(path.join("labels.txt"), names).unwrap();
+            load_to_compare(path, Precision::F32).unwrap()
+        });
+        assert_eq!(loaded[0].info().id, loaded[1].info().id, "their ids do not tell them apart");
+        let none = |_: usize| -> Result<Tensor> { Err(Error::failed("no picture is asked for")) };
+        let error = compare((&loaded[0], &none), (&loaded[1], &none), &[]).unwrap_err().to_string();
+        let due = format!("class 0 is \"cat\" in {} and \"dog\" in {}: ", a.display(), b.display());
+        assert!(error.starts_with(&due), "{error}");
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn options(precision: Precision) -> Result<Options> {
 /// Gives the engine what it knows of a graph. Records must not say bf16 or int8 of what was computed in f32, so a fall back is loud and changes the precision.
 ///
 /// # Errors
-/// As [`options`], and where int8 is asked of a model that is not quantised.
+/// As [`options`], and where int8 is asked of a model that is not quantised, or bf16 of one that is.
 pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> Result<WithEngine> {
     let options = options(precision)?;
     let instead = |what: &str| {
@@ -45,8 +45,14 @@ pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> 
     };
     let rewritten = lakelens_engine::rewrite(model.clone(), &options);
     if let Ok((_, report)) = &rewritten
-        && report.left.iter().any(|left| left.why.contains("only int8 computes"))
+        && report.only_int8()
     {
+        if precision != Precision::F32 {
+            return Err(Error::config(format_args!(
+                "precision {}: {id} is quantised; use --precision int8 or f32 (precision: int8 or f32 in the pipeline file), or the model before it was quantised",
+                precision.name()
+            )));
+        }
         tracing::warn!(
             "{id}: the model is quantised, and is many times faster in int8 (--precision int8, or precision: int8 in the pipeline file)"
         );
@@ -56,6 +62,7 @@ pub(super) fn with_engine(model: TypedModel, id: &str, precision: Precision) -> 
             instead(&why);
             with_engine(model, id, Precision::F32)
         }
+        Ok((_, Report { fallback: Some(_), .. })) => Ok(WithEngine { model, report: None, precision }),
         // Transposing at the edges of many small parts costs more than they save.
         Ok((_, report)) if report.taken.len() < report.left.len() => {
             let (taken, left) = (report.taken.len(), report.left.len());

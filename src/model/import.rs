@@ -64,7 +64,7 @@ pub fn import(from: &Import<'_>, out: &Path, force: bool) -> Result<Loaded> {
     folder.write(Path::new("model.yaml"), &yaml(&file)?)?;
     let loaded = load(folder.path(), &LoadOptions::default())?;
     folder.keep(from.weights)?;
-    Ok(Loaded { folder: out.to_owned(), ..loaded })
+    Ok(Loaded { path: out.to_owned(), ..loaded })
 }
 
 /// The description as a person would write it: a line a field, JSON (which is YAML) within.

@@ -8,10 +8,10 @@ use super::engine::{self, WithEngine};
 use super::heads::{self, Heads};
 use super::onnx::{Source, inside};
 use super::tract::{Finish, TractModel};
-use super::{Model, ModelInfo, Tensor, compile, digest, import, labels};
+use super::{Model, ModelInfo, Tensor, bare, compile, digest, import, labels};
 use crate::config::{Activation, Decode, ModelFile, Normalize, Output, Outputs, Precision, Preprocess};
 use crate::error::panic_text;
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 /// What the user asks of the network.
 #[derive(Debug, Clone)]
@@ -43,8 +43,8 @@ pub struct Loaded {
     pub model: Arc<dyn Model>,
     /// Its description with everything filled in that was found in the graph: outputs, activation.
     pub file: ModelFile,
-    /// The folder that it came from.
-    pub folder: PathBuf,
+    /// What it came from: a folder, or a bare graph.
+    pub path: PathBuf,
     /// `sha256` over graph, external data and weights, 64 hex digits.
     pub digest: String,
     /// The name of each class; its index as text where the model has no labels.
@@ -83,18 +83,20 @@ impl std::fmt::Debug for Loaded {
 /// # Errors
 /// [`Error::Config`] for everything that another choice of model, labels or settings would mend: an unreadable description, a path that leaves
 /// the folder, a graph that tract cannot run, a labels file of another length than the logits, an output that is not finite, a precision
-/// that this build or processor does not have. [`Error::Failed`] where reading a file failed.
+/// that this build, processor or model does not have. [`Error::Failed`] where reading a file failed.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded> {
     engine::options(options.precision)?;
     let mut found = open(path)?;
-    let (file, folder) = (found.file.clone(), found.folder.clone());
-    let digest = found.source.digest.clone();
+    let (file, digest, named) = (found.file.clone(), found.source.digest.clone(), found.labels.is_some());
     // A hostile or damaged graph can make tract panic; that is the model's fault and stops only the loading of it.
     let built = catch_unwind(AssertUnwindSafe(|| build(&mut found, options)));
     let model = built
         .unwrap_or_else(|p| Err(Error::config(format_args!("{}: tract panicked: {}", found.source.path.display(), panic_text(&*p)))))?;
     check(&model, &file.preprocess, &found.source.path)?;
-    Ok(Loaded { labels: model.labels(), model: Arc::new(model), file, folder, digest })
+    if path.is_file() {
+        bare::tell(path, &file, named);
+    }
+    Ok(Loaded { labels: model.labels(), model: Arc::new(model), file, path: path.to_path_buf(), digest })
 }
 
 /// A model that was read but not compiled.
@@ -145,7 +147,7 @@ pub(super) fn open(path: &Path) -> Result<Opened> {
     if !meta.is_dir() && !meta.is_file() {
         return Err(Error::config(format_args!("model {}: neither a folder nor a file", path.display())));
     }
-    let (mut file, folder, source) = if meta.is_dir() { described(path)? } else { bare(path)? };
+    let (mut file, folder, source) = if meta.is_dir() { described(path)? } else { bare::read(path)? };
     let labels = match &file.labels {
         Some(name) => {
             let of = in_folder(&folder, name, "labels")?;
@@ -181,24 +183,6 @@ fn described(folder: &Path) -> Result<(ModelFile, PathBuf, Source)> {
         _ => return Err(Error::config(format_args!("{}: name `graph`, or `weights` and `arch`", path.display()))),
     };
     Ok((file, folder.to_path_buf(), source))
-}
-
-fn bare(path: &Path) -> Result<(ModelFile, PathBuf, Source)> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let file = ModelFile {
-        version: 1,
-        name: name.chars().map(|c| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect(),
-        graph: path.file_name().map(PathBuf::from),
-        weights: None,
-        arch: None,
-        labels: None,
-        preprocess: Preprocess::default(),
-        outputs: Outputs::default(),
-    };
-    let path = path.canonicalize().context(format_args!("opening {}", path.display()))?;
-    let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    let source = Source::read(&path, &folder)?;
-    Ok((file, folder, source))
 }
 
 fn in_folder(folder: &Path, name: &Path, field: &str) -> Result<PathBuf> {

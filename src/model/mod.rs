@@ -1,6 +1,7 @@
 //! The network: a synchronous trait, and its tract implementation. The only folder that knows tract.
 
 mod adopt;
+mod bare;
 pub mod bench;
 mod builder;
 mod compare;

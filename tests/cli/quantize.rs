@@ -35,8 +35,10 @@ fn a_quantised_model_is_a_model_and_agrees() {
     let said = text(&run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos"], 0));
     assert!(said.contains("pictures    40, of which"), "{said}");
     if lakelens_engine::kernels::has_bf16() {
-        let refused = run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos", "--precision-b", "bf16"], 1);
-        assert!(stderr(&refused).contains("it runs in f32 and not in bf16"), "{}", stderr(&refused));
+        let refused = run(folder.path(), &["model", "verify", "model", "int8", "--images", "photos", "--precision-b", "bf16"], 2);
+        assert!(stderr(&refused).contains("is quantised; use --precision int8 or f32"), "{}", stderr(&refused));
+        let refused = run(folder.path(), &["label", "photos", "--model", "int8", "--precision", "bf16", "--out", "bf16.jsonl"], 2);
+        assert!(stderr(&refused).contains("is quantised; use --precision int8 or f32"), "{}", stderr(&refused));
     }
     run(folder.path(), &["label", "photos", "--model", "int8", "--out", "int8.jsonl"], 0);
     run(folder.path(), &["label", "photos", "--model", "model", "--out", "f32.jsonl"], 0);
@@ -66,7 +68,7 @@ fn what_stays_below_the_bar_fails_and_leaves_nothing() {
 fn wrong_usage_is_told() {
     let folder = lake(1);
     for (args, why) in [
-        (&["quantize", "model", "--images", "photos", "--out", "x"][..], "1 pictures that can be decoded, 2 are needed"),
+        (&["quantize", "model", "--images", "photos", "--out", "x"][..], "too few pictures that can be decoded: 1, at least 2 needed"),
         (&["quantize", "model", "--images", "nowhere", "--out", "x"], "give a folder of pictures"),
         (&["quantize", "nowhere", "--images", "photos", "--out", "x"], "nowhere"),
         (&["verify", "model", "model", "--images", "photos", "--min-agreement", "98"], "not a number from 0 to 1"),

@@ -81,13 +81,15 @@ struct NetworkFigures {
     model: String,
     gflop_per_image: f64,
     file_bytes: u64,
+    /// The precision that loading, nodes and bytes are of: the first that was asked for.
+    loaded_in: &'static str,
     /// Seconds, in parts and together.
     loading: Loading,
     loading_total: f64,
     /// Nodes on the engine and nodes left to tract.
     nodes_on_engine: usize,
     nodes_on_tract: usize,
-    /// Packed weights, also as a multiple of the file; activations an image.
+    /// Weights that the engine packed, also as a multiple of the file; its activations an image. 0 where the network runs on tract alone.
     weight_bytes: usize,
     weights_over_file: f64,
     arena_bytes: usize,
@@ -237,7 +239,8 @@ impl Contender<'_> {
 }
 
 fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> Result<NetworkFigures> {
-    let (network, first, loading) = Network::load(path, args.precision.first().copied().unwrap_or_default())?;
+    let loaded_in = args.precision.first().copied().unwrap_or_default();
+    let (network, first, loading) = Network::load(path, loaded_in)?;
     let mut runners: Vec<(Precision, usize, Runner)> = Vec::new();
     for &precision in &args.precision {
         for batch in args.batch.iter().map(|&b| usize::from(b)) {
@@ -329,15 +332,17 @@ fn network(path: &Path, args: &Args, threads: &[usize], peaks: &mut [Peak]) -> R
             Layer { gflops, share_of_peak: peak.filter(|_| time.gflop > 0.0).map(|p| gflops / p), time }
         }));
     }
+    let [nodes_on_engine, nodes_on_tract] = network.nodes_of(&first);
     let report = first.report.unwrap_or_default();
     Ok(NetworkFigures {
         model: network.id.clone(),
         gflop_per_image: gflop,
         file_bytes: network.file_bytes,
+        loaded_in: loaded_in.name(),
         loading,
         loading_total: loading.total(),
-        nodes_on_engine: report.taken.len(),
-        nodes_on_tract: report.left.len(),
+        nodes_on_engine,
+        nodes_on_tract,
         weight_bytes: report.weight_bytes(),
         weights_over_file: report.weight_bytes() as f64 / network.file_bytes.max(1) as f64,
         arena_bytes: report.arena_bytes(),

@@ -97,7 +97,7 @@ pub fn run(args: &QuantizeArgs, common: &Common) -> Result<()> {
     let pictures = Pictures::find(&args.images, SEED, (2, MOST_TO_CHECK.saturating_add(args.calibration as usize)), &common.stop)?;
     let half = (pictures.len() / 2).min(args.calibration as usize);
     if half < FEW {
-        tracing::warn!("{half} pictures to calibrate with are few: ranges may be too narrow for other pictures; a few hundred are plenty");
+        tracing::warn!("few pictures to calibrate with ({half}): ranges may be too narrow for others; a few hundred are plenty");
     }
     let share = Share { calibration: (0..half).collect(), check: (half..pictures.len()).collect() };
     let read = pictures.tensors(&preprocess);

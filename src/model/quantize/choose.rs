@@ -30,7 +30,7 @@ pub(super) fn choose(work: &Work<'_>, due: &[Raw], calibration: &[usize], bar: &
         let proto = work.candidate(&float.iter().map(|f| f.index).collect());
         let compared = Comparison::of(&right, &work.answers(&work.run(&proto, calibration)?));
         tracing::info!(
-            "with {} layers of {} in floats, the same label on {} of the {} calibration pictures that f32 is sure of{}",
+            "with {} of {} layers in floats: of the calibration pictures that f32 is sure of, the same label on {} of {}{}",
             float.len(),
             work.layers.len(),
             compared.same_label,
@@ -77,7 +77,7 @@ pub(super) fn choose(work: &Work<'_>, due: &[Raw], calibration: &[usize], bar: &
 /// What each layer loses when it alone is quantised.
 fn losses(work: &Work<'_>, due: &[Raw], calibration: &[usize]) -> Result<Vec<FloatLayer>> {
     let some = &calibration[..calibration.len().min(TRIED_ON)];
-    tracing::info!("trying each of {} layers alone on {} pictures", work.layers.len(), some.len());
+    tracing::info!("trying each layer alone: layers {}, pictures {}", work.layers.len(), some.len());
     let all: HashSet<usize> = (0..work.layers.len()).collect();
     let loss = |(index, layer): (usize, &super::Layer)| {
         let mut float = all.clone();

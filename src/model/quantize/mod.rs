@@ -183,7 +183,7 @@ pub fn quantize(path: &Path, out: &Path, (read, share): (&Pictures<'_>, &Share),
     if !done.comparison.reaches(bar) {
         let short = done.comparison.short_of(bar);
         return Err(Error::failed(format_args!(
-            "the quantised model falls short on {} pictures held back: {short}; nothing was written. Give more pictures, and more like those that the \
+            "the quantised model falls short on the pictures held back ({}): {short}; nothing was written. Give more pictures, and more like those that the \
              model will see, or ask for less",
             done.comparison.pictures
         )));

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 use tract_onnx::pb::{GraphProto, NodeProto, tensor_proto::DataType};
 
+use super::super::bench::Network;
 use super::super::builder::{Attribute, Builder, Size};
 use super::super::onnx::{floats, tensor};
 use super::super::random::SplitMix;
@@ -215,6 +216,38 @@ fn the_same_pictures_give_the_same_bytes() {
         std::fs::read(out.join("model.onnx")).unwrap()
     };
     assert_eq!(bytes("one"), bytes("two"));
+}
+
+#[test]
+fn a_quantised_model_is_refused_in_bf16_and_runs_in_f32() {
+    let folder = network(1.0);
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    quantize(&model, &out, (&picture, &share()), &Bar::default(), false).unwrap();
+    let error = load_to_compare(&out, Precision::Bf16).unwrap_err();
+    let has_bf16 = lakelens_engine::kernels::has_bf16();
+    let why = if has_bf16 { "is quantised; use --precision int8 or f32" } else { "does not multiply bf16" };
+    assert!(matches!(&error, Error::Config(text) if text.contains(why)), "{error}");
+    assert_eq!(&*load_to_compare(&out, Precision::F32).unwrap().info().precision, "f32");
+    assert!(!has_bf16 || load_to_compare(&model, Precision::Bf16).is_ok());
+}
+
+#[test]
+fn every_node_is_counted_on_the_engine_or_on_tract() {
+    let folder = network(1.0);
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    quantize(&model, &out, (&picture, &share()), &Bar::default(), false).unwrap();
+    // In f32 what is rounded stands between the layers, and the whole network is left to tract.
+    for (path, on_the_engine) in [(&model, true), (&out, false)] {
+        let (network, runner, _) = Network::load(path, Precision::F32).unwrap();
+        let [engine, tract] = network.nodes_of(&runner);
+        assert_eq!(
+            (engine > 0, runner.report.is_some(), engine + tract),
+            (on_the_engine, on_the_engine, network.nodes),
+            "{}",
+            path.display()
+        );
+        assert!(network.nodes > 10, "{} nodes", network.nodes);
+    }
 }
 
 /// A model that keeps its weights in bytes, and activations in floats.

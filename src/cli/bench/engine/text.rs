@@ -16,21 +16,18 @@ pub(super) fn text(figures: &Figures) -> String {
     }
     for n in &figures.networks {
         let Loading { read, parse, rewrite, optimise, first_answer } = n.loading;
-        let megabytes = |bytes: f64| bytes / 1e6;
         let _ = writeln!(
             out,
-            "\n{}: {:.2} GFLOP an image; {} nodes on the engine, {} on tract\n\
-             loading {:.2} s: reading {read:.2}, parsing {parse:.2}, rewriting {rewrite:.2}, optimising {optimise:.2}, first answer {first_answer:.2}\n\
-             weights {:.1} MB, {:.2} times the file; activations {:.1} MB an image",
-            n.model,
-            n.gflop_per_image,
-            n.nodes_on_engine,
-            n.nodes_on_tract,
-            n.loading_total,
-            megabytes(n.weight_bytes as f64),
-            n.weights_over_file,
-            megabytes(n.arena_bytes as f64),
+            "\n{}: {:.2} GFLOP an image; in {} {} nodes on the engine, {} on tract\n\
+             loading {:.2} s: reading {read:.2}, parsing {parse:.2}, rewriting {rewrite:.2}, optimising {optimise:.2}, first answer {first_answer:.2}",
+            n.model, n.gflop_per_image, n.loaded_in, n.nodes_on_engine, n.nodes_on_tract, n.loading_total,
         );
+        let _ = if n.nodes_on_engine > 0 {
+            let [weights, arena] = [n.weight_bytes, n.arena_bytes].map(|bytes| bytes as f64 / 1e6);
+            writeln!(out, "weights {weights:.1} MB, {:.2} times the file; activations {arena:.1} MB an image", n.weights_over_file)
+        } else {
+            writeln!(out, "weights and activations are tract's, and not counted")
+        };
         let heads = [
             "precision",
             "batch",
@@ -80,4 +77,36 @@ pub(super) fn text(figures: &Figures) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::NetworkFigures;
+    use super::*;
+
+    #[test]
+    fn what_runs_on_tract_alone_has_no_weights_on_the_engine() {
+        let said = |nodes_on_engine, nodes_on_tract| {
+            let network = NetworkFigures {
+                model: "net@sha256:0123456789ab".into(),
+                gflop_per_image: 1.0,
+                file_bytes: 1_000_000,
+                loaded_in: "f32",
+                loading: Loading { read: 0.1, parse: 0.1, rewrite: 0.1, optimise: 0.1, first_answer: 0.1 },
+                loading_total: 0.5,
+                nodes_on_engine,
+                nodes_on_tract,
+                weight_bytes: nodes_on_engine * 100_000,
+                weights_over_file: 1.0,
+                arena_bytes: 0,
+                runs: vec![],
+                peers: vec![],
+                layers: vec![],
+            };
+            text(&Figures { schema: "", isa: "avx512".into(), cores: 2, peaks: vec![], networks: vec![network] })
+        };
+        let (engine, tract) = (said(10, 2), said(0, 12));
+        assert!(engine.contains("in f32 10 nodes on the engine, 2 on tract") && engine.contains("weights 1.0 MB, 1.00 times"), "{engine}");
+        assert!(tract.contains("in f32 0 nodes on the engine, 12 on tract") && tract.contains("are tract's, and not counted"), "{tract}");
+    }
 }
