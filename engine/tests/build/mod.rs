@@ -2,14 +2,18 @@
 
 #![allow(dead_code)] // each file of tests uses some of it
 
+mod compare;
+mod convnext;
 mod quantized;
+
+pub use compare::*;
 
 use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 use tract_core::ops::cnn::{Conv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_core::ops::einsum::EinSum;
-use tract_core::ops::math::{add, atan, div, erf, max, min, mul, rsqrt, sqrt, square, sub, tanh};
+use tract_core::ops::math::{add, atan, div, max, min, mul, sub, tanh};
 use tract_core::ops::nn::{DataFormat, Reduce, Reducer, hard_swish, leaky_relu, sigmoid};
 
 /// Something that a network may have in the middle.
@@ -348,40 +352,14 @@ impl Builder {
                 self.at = self.wire("pad", Pad::new(pads, PadMode::Constant(rctensor0(0f32))), &[self.at])?;
                 self.reshaped()?;
             }
-            Layer::ConvNext { division } => {
-                let before = self.at;
-                self.conv(c, 3, 1, 1, [1; 4], c)?;
-                let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
-                let x = self.layer_norm(x, 3, c)?;
-                let x = self.linear(x, c, 3 * c)?;
-                let x = self.gelu(x, division)?;
-                let x = self.linear(x, 3 * c, c)?;
-                self.at = self.wire("first", AxisOp::Move(3, 1), &[x])?;
-                self.layer(&Layer::BatchNorm)?;
-                self.at = self.wire("residual", add(), &[self.at, before])?;
-            }
+            Layer::ConvNext { division } => self.conv_next(division)?,
             Layer::UnknownLast => {
                 let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
                 let x = self.wire("unknown", max(), &[x, x])?;
                 self.at = self.wire("first", AxisOp::Move(3, 1), &[x])?;
             }
             Layer::Unknown => self.at = self.wire("unknown", max(), &[self.at, self.at])?,
-            Layer::ResponseNorm => {
-                // After a convolution: an input of tract's keeps its order.
-                self.conv(c, 1, 1, 1, [0; 4], 1)?;
-                let x = self.wire("last", AxisOp::Move(1, 3), &[self.at])?;
-                let squares = self.wire("squares", square(), &[x])?;
-                let sum = self.wire("sum", Reduce::new(tvec!(1, 2), Reducer::Sum), &[squares])?;
-                let length = self.wire("length", sqrt(), &[sum])?;
-                let all = self.wire("sum", Reduce::new(tvec!(3), Reducer::Sum), &[length])?;
-                let (channels, epsilon) = (self.scalar(c as f32)?, self.scalar(1e-6)?);
-                let mean = self.wire("mean", div(), &[all, channels])?;
-                let mean = self.wire("more", add(), &[mean, epsilon])?;
-                let factors = self.wire("factors", div(), &[length, mean])?;
-                let scaled = self.wire("scaled", mul(), &[x, factors])?;
-                let sum = self.wire("sum", add(), &[scaled, x])?;
-                self.at = self.wire("first", AxisOp::Move(3, 1), &[sum])?;
-            }
+            Layer::ResponseNorm => self.response_norm()?,
             Layer::Function(which) => {
                 let x = self.at;
                 self.at = match which {
@@ -396,53 +374,6 @@ impl Builder {
             _ => (),
         }
         Ok(())
-    }
-
-    /// As the importer writes it.
-    pub fn layer_norm(&mut self, x: OutletId, axis: usize, length: usize) -> TractResult<OutletId> {
-        let (length, epsilon) = (self.scalar(length as f32)?, self.scalar(1e-5)?);
-        let sum = self.wire("norm.sum", Reduce::new(tvec!(axis), Reducer::Sum), &[x])?;
-        let mean = self.wire("norm.mean", div(), &[sum, length])?;
-        let off = self.wire("norm.off", sub(), &[x, mean])?;
-        let squares = self.wire("norm.squares", square(), &[off])?;
-        let sum = self.wire("norm.sum", Reduce::new(tvec!(axis), Reducer::Sum), &[squares])?;
-        let variance = self.wire("norm.variance", div(), &[sum, length])?;
-        let variance = self.wire("norm.epsilon", add(), &[variance, epsilon])?;
-        let factor = self.wire("norm.root", rsqrt(), &[variance])?;
-        let normalized = self.wire("norm", mul(), &[off, factor])?;
-        let mut shape = [1; 4];
-        shape[axis] = self.model.outlet_fact(x)?.shape[axis].to_usize()?;
-        let (scale, shift) = (self.constant(&shape)?, self.constant(&shape)?);
-        let scaled = self.wire("norm.scaled", mul(), &[normalized, scale])?;
-        self.wire("norm.shifted", add(), &[scaled, shift])
-    }
-
-    /// Over the last axis.
-    fn linear(&mut self, x: OutletId, from: usize, to: usize) -> TractResult<OutletId> {
-        let weights = self.constant(&[from, to])?;
-        let product = self.wire("linear", EinSum::new("abmk,kn->abmn".parse()?, f32::datum_type()), &[x, weights])?;
-        let bias = self.constant(&[1, 1, 1, to])?;
-        self.wire("linear.bias", add(), &[bias, product])
-    }
-
-    /// In either of the ways in which exporters write it.
-    fn gelu(&mut self, x: OutletId, division: bool) -> TractResult<OutletId> {
-        let (one, half) = (self.scalar(1.0)?, self.scalar(0.5)?);
-        let scaled = if division {
-            let root = self.scalar(std::f32::consts::SQRT_2)?;
-            self.wire("gelu.scaled", div(), &[x, root])?
-        } else {
-            let root = self.scalar(std::f32::consts::FRAC_1_SQRT_2)?;
-            self.wire("gelu.scaled", mul(), &[root, x])?
-        };
-        let erf = self.wire("gelu.erf", erf(), &[scaled])?;
-        let below = self.wire("gelu.plus", add(), &[erf, one])?;
-        if division {
-            let twice = self.wire("gelu.twice", mul(), &[x, below])?;
-            return self.wire("gelu", mul(), &[twice, half]);
-        }
-        let half = self.wire("gelu.half", mul(), &[half, x])?;
-        self.wire("gelu", mul(), &[half, below])
     }
 
     fn activation(&mut self, which: u8) -> TractResult<()> {
@@ -484,82 +415,5 @@ pub fn spoil(spec: &mut PoolSpec, which: u8, a: usize, b: usize) {
         5 => spec.kernel_shape = tvec!(a, b),
         6 => spec.padding = PaddingSpec::Explicit(tvec!(a, 1), tvec!(1, b)),
         _ => spec.padding = PaddingSpec::ExplicitOnnxPool(tvec!(a, 0), tvec!(b, 0), true),
-    }
-}
-
-/// Random images.
-pub fn picture(channels: usize, [h, w]: [usize; 2], images: usize, seed: u64) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let values: Vec<f32> = (0..images * channels * h * w)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1 << 22) as f32 - 2.0
-        })
-        .collect();
-    Tensor::from_shape(&[images, channels, h, w], &values).unwrap()
-}
-
-/// Runs without optimising: tract 0.23.9 moves a stride back through a convolution with SAME padding, which gives it another padding.
-pub fn run_as_it_is(model: TypedModel, input: &Tensor) -> TractResult<TVec<TValue>> {
-    model.into_runnable()?.run(tvec!(input.clone().into_tvalue()))
-}
-
-/// Optimises and runs.
-pub fn run(model: TypedModel, input: &Tensor) -> TractResult<TVec<TValue>> {
-    model.into_optimized()?.into_runnable()?.run(tvec!(input.clone().into_tvalue()))
-}
-
-/// Compares what a model makes of a batch with what it makes of each image alone.
-pub fn batches_are_images(model: TypedModel, input: Tensor) {
-    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
-    let all = plan.run(tvec!(input.clone().into_tvalue())).unwrap();
-    for image in 0..input.shape()[0] {
-        let alone = plan.run(tvec!(input.slice(0, image, image + 1).unwrap().into_tvalue())).unwrap();
-        for (all, alone) in all.iter().zip(&alone) {
-            assert_eq!(bits(&all.slice(0, image, image + 1).unwrap()), bits(alone));
-        }
-    }
-}
-
-pub fn values(tensor: &Tensor) -> Vec<f32> {
-    tensor.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
-}
-
-pub fn bits(tensor: &Tensor) -> Vec<u32> {
-    values(tensor).into_iter().map(f32::to_bits).collect()
-}
-
-/// Largest difference over largest value.
-pub fn close(due: &Tensor, got: &Tensor, tolerance: f32) {
-    assert_eq!(due.shape(), got.shape());
-    let (due, got) = (values(due), values(got));
-    let largest = due.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    for (at, (due, got)) in due.iter().zip(&got).enumerate() {
-        assert!((due - got).abs() <= tolerance * largest, "value {at}: {got} where {due} is due, the largest being {largest}");
-    }
-}
-
-/// Whether the difference is as short as `share` of what is due, both as vectors.
-pub fn near(due: &Tensor, got: &Tensor, share: f32) {
-    assert_eq!(due.shape(), got.shape());
-    let (due, got) = (values(due), values(got));
-    let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
-    let (apart, all) = (length(&mut due.iter().zip(&got).map(|(a, b)| a - b)), length(&mut due.iter().copied()));
-    assert!(apart <= share * all, "{apart} of {all} apart: {got:?} where {due:?} is due");
-}
-
-/// NaN where tract has NaN, infinity where it has that (unless not `exact`: then either for either), and ordinary values near tract's.
-pub fn same_specials(due: &Tensor, got: &Tensor, exact: bool) {
-    let (due, got) = (values(due), values(got));
-    let largest = due.iter().filter(|v| v.is_finite()).fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    for (at, (due, got)) in due.iter().zip(&got).enumerate() {
-        let same = match due.is_finite() {
-            true => (due - got).abs() <= 1e-4 * largest,
-            false if exact => due.is_nan() == got.is_nan() && (due.is_nan() || due == got),
-            false => !got.is_finite(),
-        };
-        assert!(same, "value {at}: {got} where {due} is due");
     }
 }
