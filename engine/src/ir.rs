@@ -144,7 +144,7 @@ pub enum Kind {
     MulChannels,
     /// `x` itself: an activation on its own.
     Identity,
-    /// A function of each value that the engine has none for: tract computes it, in the place where it stands.
+    /// A function of each value that the engine has none for: tract computes it, on a copy.
     Function(ElementWiseOp),
     /// All inputs, one after the other along the channels.
     Concat,

@@ -49,7 +49,12 @@ pub(crate) fn check(graph: &Graph, tolerance: f32) -> Result<(), String> {
 
 /// Layers of one signature run the same code; `None` for what only moves values.
 fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
-    let bytes = |v: usize| if graph.values[v].dtype.quantized().is_some() { " of bytes" } else { "" };
+    let of = |v: usize| match graph.values[v].dtype {
+        Dtype::F32 => "",
+        Dtype::Bf16 => " of bf16",
+        Dtype::U8(_) => " of bytes",
+    };
+    let (x, made) = (of(layer.inputs[0]), of(layer.output));
     let what = match &layer.kind {
         Kind::Conv(ConvLayer { shape: s, algorithm, .. }) => format!(
             "{algorithm:?}, {:?} by {:?}, dilated {:?}, {}, {} inputs",
@@ -75,10 +80,11 @@ fn signature(graph: &Graph, layer: &Layer) -> Option<String> {
         | Kind::Mul
         | Kind::MulChannels => String::new(),
         Kind::Quantize(_) => String::new(),
-        Kind::Identity if layer.activation != Activation::None || bytes(layer.inputs[0]) != bytes(layer.output) => String::new(),
+        Kind::Function(op) => format!("{:?}", op.0),
+        Kind::Identity if layer.activation != Activation::None || x != made => String::new(),
         _ => return None,
     };
-    Some(format!("{} {what}{} {:?}{}", layer.kind.name(), bytes(layer.inputs[0]), layer.activation, bytes(layer.output)))
+    Some(format!("{} {what}{x} {:?}{made}", layer.kind.name(), layer.activation))
 }
 
 /// Of the largest value, what a value loses in bf16: half a unit of the eighth bit. Twice as much is more than Winograd's method loses in it: one value in
@@ -240,6 +246,7 @@ fn as_tract(model: &mut TypedModel, layer: &Layer, inputs: &[OutletId], of_x: [u
             scaled_and_shifted(model, normalized, scale, shift)?
         }
         Kind::Add => model.wire_node("sum", add(), inputs)?[0],
+        Kind::Function(op) => model.wire_node("function", op.clone(), &[x])?[0],
         Kind::Sub => model.wire_node("difference", sub(), inputs)?[0],
         Kind::Mul | Kind::MulChannels => model.wire_node("product", mul(), inputs)?[0],
         _ => x,

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::{Pad, Slice, TypedConcat};
 use tract_core::ops::cnn::{Conv, MaxPool, SumPool};
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::nn::{Reduce, leaky_relu};
 
 fn segments(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|n| n.op_is::<Segment>()).count()
@@ -119,6 +121,12 @@ proptest! {
             pad.pads[3] = (a, b);
         } else if let Some(concat) = node.op_as_mut::<TypedConcat>() {
             concat.axis = a;
+        } else if let Some(reduce) = node.op_as_mut::<Reduce>() {
+            reduce.axes = tvec!(a);
+        } else if let Some(axis) = node.op_as_mut::<AxisOp>() {
+            *axis = AxisOp::Move(a, b);
+        } else if let Some(function) = node.op_as_mut::<ElementWiseOp>() {
+            *function = leaky_relu(if which < 4 { f32::NAN } else { -(a as f32) });
         }
         // Either way is fine; to panic is not.
         let _ = rewrite(model, &Options::default()).map(|(_, report)| report);
@@ -164,18 +172,43 @@ fn what_has_its_channels_last_leaves_and_comes_back_so() {
 
 #[test]
 fn only_a_norm_over_the_channels_is_a_layer_of_the_engine() {
-    // Channels, rows, columns; the right length and another; whole, and with an inner value that goes out, too.
+    // Channels, rows, columns, of which there are as many; the right length and another; whole, and with an inner value that goes out, too.
     for (axis, length, read_elsewhere, taken) in
-        [(1, 4, false, true), (2, 5, false, false), (3, 6, false, false), (1, 5, false, false), (1, 4, true, false)]
+        [(1, 4, false, true), (2, 4, false, false), (3, 4, false, false), (1, 5, false, false), (1, 4, true, false)]
     {
         let model = Builder::normalized(3, axis, length, read_elsewhere).unwrap();
-        let input = build::picture(3, [5, 6], 2, 3);
+        let input = build::picture(3, [4, 4], 2, 3);
         let due = run(model.clone(), &input).unwrap();
         let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
         let norms = report.segments[0].layers.iter().filter(|l| l.kind == "layer norm").count();
         assert_eq!((norms, report.left.is_empty()), (usize::from(taken), taken), "axis {axis} over {length}: {:?}", report.left);
         run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
     }
+}
+
+#[test]
+fn what_only_looks_like_a_vector_is_no_factor_of_channels() {
+    for (model, size) in [(Builder::times_imported(5).unwrap(), [6, 6]), (Builder::times_reshaped(5).unwrap(), [4, 4])] {
+        let input = build::picture(3, size, 2, 5);
+        let due = run(model.clone(), &input).unwrap();
+        for options in [Options::default(), bf16(), Options { self_test: false, ..Options::default() }] {
+            let (rewritten, report) = rewrite(model.clone(), &options).unwrap();
+            assert_eq!(report.fallback, None);
+            assert!(segments(&rewritten) > 0 && !report.left.is_empty(), "left: {:?}", report.left);
+            run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 0.02));
+        }
+    }
+}
+
+#[test]
+fn a_graph_may_be_deeper_than_a_stack() {
+    let layers = vec![Layer::Function(0); 3000];
+    let rewriting = || {
+        let model = Builder::network(&layers, 1, [1, 1], 5, false).unwrap();
+        rewrite(model, &Options { self_test: false, ..Options::default() }).unwrap().1.left.len()
+    };
+    let left = std::thread::scope(|scope| std::thread::Builder::new().stack_size(1 << 20).spawn_scoped(scope, rewriting).unwrap().join());
+    assert_eq!(left.unwrap(), 0);
 }
 
 #[test]
@@ -278,16 +311,20 @@ fn a_node_that_contradicts_itself_is_named() {
 #[test]
 fn infinity_and_denormals_come_out_as_from_tract() {
     let (f32, values) = (Options::default(), [f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0]);
-    specials(&f32, &values, &[0, 1, 2, 4], &mut |due, got| build::same_specials(due, got, true));
+    let exact = [0, 1, 2, 4].map(Layer::Activation).into_iter().chain([0, 1, 2].map(Layer::Function));
+    specials(&f32, &values, exact, &mut |due, got| build::same_specials(due, got, true));
     // x * sigmoid(x) at minus infinity is zero times infinity: which of NaN and infinity it becomes is chance, but a number it is not.
-    specials(&f32, &values, &[3], &mut |due, got| build::same_specials(due, got, false));
+    let chance = [Layer::Activation(3), Layer::ConvNext { division: true }, Layer::ResponseNorm];
+    specials(&f32, &values, chance, &mut |due, got| build::same_specials(due, got, false));
 }
 
 #[test]
 fn a_picture_with_nan_gets_no_result() {
     // tract's own is NaN or not by which of its kernels a convolution and its activation land in; the engine's must be wherever any of tract's is.
     for options in [Options::default(), bf16()] {
-        specials(&options, &[f32::NAN], &[0, 1, 2, 3, 4], &mut |due, got| {
+        let layers = (0..5).map(Layer::Activation).chain((0..3).map(Layer::Function));
+        let layers = layers.chain([Layer::ConvNext { division: false }, Layer::ResponseNorm]);
+        specials(&options, &[f32::NAN], layers, &mut |due, got| {
             let nan = |t: &Tensor| build::values(t).iter().any(|v| v.is_nan());
             assert!(nan(got) || !nan(due), "{got:?} where {due:?} is due");
         });
@@ -295,10 +332,10 @@ fn a_picture_with_nan_gets_no_result() {
 }
 
 /// Compares a network's outputs where one value of the input is special.
-fn specials(options: &Options, values: &[f32], activations: &[u8], same: &mut dyn FnMut(&Tensor, &Tensor)) {
-    for (&activation, kernel) in activations.iter().flat_map(|a| [1, 3, 5].map(|k| (a, k))) {
+fn specials(options: &Options, values: &[f32], layers: impl IntoIterator<Item = Layer>, same: &mut dyn FnMut(&Tensor, &Tensor)) {
+    for (layer, kernel) in layers.into_iter().flat_map(|layer| [1, 3, 5].map(|kernel| (layer.clone(), kernel))) {
         let conv = Layer::Conv { out: 6, kernel, stride: 1, dilation: 1, pad: kernel / 2, depthwise: false };
-        let model = Builder::network(&[conv, Layer::Activation(activation)], 3, [9, 9], 17, true).unwrap();
+        let model = Builder::network(&[conv, layer], 3, [9, 9], 17, true).unwrap();
         let (rewritten, _) = rewrite(model.clone(), options).unwrap();
         for &special in values {
             let mut input = build::picture(3, [9, 9], 1, 17);

@@ -79,12 +79,13 @@ fn what_rounds_and_what_makes_floats_again_is_fused() {
     }
     let pool = Layer::MaxPool { kernel: 2, stride: 2, pad: 0, up: false };
     type Layers<'a> = &'a [(Layer, bool)];
-    let cases: [(Layers<'_>, &[&str]); 4] = [
+    let cases: [(Layers<'_>, &[&str]); 5] = [
         (&[(conv(false), false), (Layer::Activation(1), true)], &["quantize", "conv"]),
         (&[(conv(false), false), (Layer::Activation(0), true), (pool, true)], &["quantize", "conv", "max pool"]),
         (&[(conv(false), true), (Layer::Residual, true)], &["quantize", "conv", "conv"]),
-        // One that stays in floats, for its activation is more than bounds.
-        (&[(conv(false), false), (Layer::Activation(3), true)], &["quantize", "activation", "conv", "quantize"]),
+        // An activation that is more than bounds stands apart: the convolution computes on bytes all the same.
+        (&[(conv(false), false), (Layer::Activation(3), true)], &["quantize", "conv", "activation", "quantize"]),
+        (&[(conv(false), false), (Layer::Function(1), true)], &["quantize", "conv", "activation", "quantize"]),
     ];
     for (layers, due) in cases {
         let (_, report) = rewrite(Builder::quantized(layers, 8, [8, 8], 19).unwrap(), &int8()).unwrap();

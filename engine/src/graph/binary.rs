@@ -73,7 +73,8 @@ impl Lowering<'_> {
             let shape @ [_, _, c] = self.out.graph.values[map.value].shape;
             let beside: &[usize] = if map.channels_last { &[1, 1, c] } else { &[c, 1, 1] };
             let is_map = map.channels_last || map.is_map(&self.out.graph);
-            if is_map && *vector.tail == *beside {
+            // Its shape says little: a map may have been reshaped to it, or be taken for one when it comes from tract.
+            if is_map && *vector.tail == *beside && self.out.graph.values[vector.value].shape == [1, 1, c] {
                 return Ok(Made::layer(Kind::MulChannels, vec![map.value, vector.value], shape).ordered_as(map));
             }
         }

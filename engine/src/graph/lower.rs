@@ -23,9 +23,7 @@ const FARTHEST: usize = 1 << 15;
 impl Lowering<'_> {
     /// What `node` is in the engine's terms.
     pub(super) fn made(&mut self, node: &TypedNode) -> Result<Made, Refusal> {
-        if let Some(pattern) = self.patterns.remove(&node.id) {
-            self.pattern(&pattern)
-        } else if let Some(op) = node.op_as::<Conv>() {
+        if let Some(op) = node.op_as::<Conv>() {
             self.conv(node, op)
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             self.binary(node, op)

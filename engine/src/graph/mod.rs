@@ -1,4 +1,4 @@
-//! From tract's nodes to [`Layer`]s, one node at a time. What is not recognised is no error: it stays tract's, and the reason goes into the report.
+//! From tract's nodes to [`Layer`]s, one node at a time but for the [`patterns`]. What is not recognised is no error: it stays tract's, and the reason goes into the report.
 
 mod binary;
 mod constant;
@@ -14,7 +14,7 @@ use tract_core::internal::*;
 use crate::ir::{Graph, Kind, Layer, ValueId};
 use crate::kernels::Activation;
 use crate::{Error, Precision};
-use patterns::Pattern;
+use patterns::{Nodes, Pattern};
 pub(crate) use quantized::ONLY_INT8;
 
 /// Values of one image in one tensor; what is larger is no feature map, and would overflow an offset sooner or later.
@@ -142,8 +142,8 @@ pub(crate) struct Lowering<'a> {
     constants: HashMap<OutletId, Option<Arc<Tensor>>>,
     out: Lowered,
     maker: HashMap<ValueId, usize>,
-    /// By the last node of each.
-    patterns: HashMap<usize, Pattern>,
+    /// By the last node of each, with the others.
+    patterns: HashMap<usize, (Pattern, Nodes)>,
     /// The other nodes of patterns, each with its last.
     within: HashMap<usize, usize>,
 }
@@ -168,7 +168,11 @@ pub(crate) fn lower(model: &TypedModel, precision: Precision) -> Result<Lowered,
         patterns: HashMap::new(),
         within: HashMap::new(),
     };
-    lowering.find_patterns();
+    // In this order what a constant is made of is known before it is.
+    for outlet in order.iter().flat_map(|&id| (0..model.node(id).outputs.len()).map(move |slot| OutletId::new(id, slot))) {
+        lowering.constant(outlet);
+    }
+    lowering.find_patterns(&order);
     for id in order {
         lowering.node(id)?;
     }
@@ -186,8 +190,13 @@ impl Lowering<'_> {
             self.out.fates[id] = Fate::Left(format!("belongs to {:?}", self.model.node(last).name));
             return Ok(());
         }
+        let pattern = self.patterns.remove(&id);
         let made = if let [output] = &node.outputs[..] {
-            self.made(node).and_then(|made| {
+            let made = match &pattern {
+                Some((pattern, _)) => self.pattern(pattern),
+                None => self.made(node),
+            };
+            made.and_then(|made| {
                 // What it was quantised from has the same shape, and is a map of floats.
                 let fact = if self.quantizes(node) { self.model.outlet_fact(node.inputs[0])? } else { &output.fact };
                 let tail = self.tail(fact)?;
@@ -222,8 +231,8 @@ impl Lowering<'_> {
             }
         };
         self.out.fates[id] = Fate::Taken(self.maker[&value]);
-        for (node, _) in self.within.iter().filter(|(_, last)| **last == id) {
-            self.out.fates[*node] = Fate::Taken(self.maker[&value]);
+        for inner in pattern.into_iter().flat_map(|(_, inner)| inner) {
+            self.out.fates[inner] = self.out.fates[id].clone();
         }
         self.out.operands.insert(id.into(), Operand { value, tail, channels_last: made.channels_last });
         Ok(())

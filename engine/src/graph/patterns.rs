@@ -24,14 +24,14 @@ pub(super) enum Pattern {
     Gelu { x: OutletId },
 }
 
-/// The nodes that a pattern was found in.
-type Nodes = BTreeSet<usize>;
+/// The nodes that a pattern was found in, but for the last.
+pub(super) type Nodes = BTreeSet<usize>;
 
 impl Lowering<'_> {
-    /// Finds those whose inner nodes nobody else reads.
-    pub(super) fn find_patterns(&mut self) {
+    /// Finds those whose inner nodes nobody else reads. Constants are known by then.
+    pub(super) fn find_patterns(&mut self, order: &[usize]) {
         let outputs: BTreeSet<usize> = self.model.output_outlets().into_iter().flatten().map(|o| o.node).collect();
-        for node in &self.model.nodes {
+        for node in order.iter().map(|&id| self.model.node(id)) {
             let mut nodes = Nodes::new();
             let Some(pattern) =
                 self.layer_norm(node, &mut nodes).or_else(|| self.gelu(node, &mut nodes)).or_else(|| self.over_mean(node, &mut nodes))
@@ -44,7 +44,7 @@ impl Lowering<'_> {
                 continue;
             }
             self.within.extend(nodes.iter().map(|&id| (id, node.id)));
-            self.patterns.insert(node.id, pattern);
+            self.patterns.insert(node.id, (pattern, nodes));
         }
     }
 

@@ -38,7 +38,7 @@ unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// What a value of the standard normal distribution is below `x` with, within 1e-7. After Abramowitz and Stegun, "Handbook of mathematical functions"
+/// What a value of the standard normal distribution is below `x` with, within 3e-7. After Abramowitz and Stegun, "Handbook of mathematical functions"
 /// (1964), 7.1.26, which gives the tail beyond a bound of at least zero.
 ///
 /// # Safety

@@ -166,7 +166,7 @@ unsafe fn run<I: Applies<O>, O>(isa: Isa, job: &Job<I, O>) {
 unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
     for pixel in 0..j.pixels {
         // SAFETY: the caller's promise.
-        let spread = j.epsilon.map(|epsilon| unsafe { spread::<S, I>(j.input.add(pixel * j.pitch), j.channels, epsilon) });
+        let moments = j.epsilon.map(|epsilon| unsafe { moments::<S, I>(j.input.add(pixel * j.pitch), j.channels, epsilon) });
         for channel in (0..j.channels).step_by(S::LANES) {
             let count = S::LANES.min(j.channels - channel);
             let whole = count == S::LANES;
@@ -175,7 +175,7 @@ unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
                 let of_channel = |from: *const f32| if whole { S::load(from.add(channel)) } else { S::load_part(from.add(channel), count) };
                 let from = j.input.add(pixel * j.pitch + channel);
                 let mut value = if whole { I::load(from) } else { I::load_part(from, count) };
-                if let Some((mean, factor)) = spread {
+                if let Some((mean, factor)) = moments {
                     value = S::mul(S::sub(value, S::splat(mean)), S::splat(factor));
                 }
                 if !j.scale.is_null() {
@@ -202,7 +202,7 @@ unsafe fn job<S: Simd, I: Element<S>, O: Element<S>>(j: &Job<I, O>) {
 /// # Safety
 /// As for [`Simd`]; the values are there.
 #[inline(always)]
-unsafe fn spread<S: Simd, I: Element<S>>(values: *const I, channels: usize, epsilon: f32) -> (f32, f32) {
+unsafe fn moments<S: Simd, I: Element<S>>(values: *const I, channels: usize, epsilon: f32) -> (f32, f32) {
     // SAFETY: the caller's promise; the last vector is cut to the values that exist, and an array holds every vector.
     unsafe {
         let total = |v: S::V| {

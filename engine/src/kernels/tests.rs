@@ -215,8 +215,12 @@ proptest! {
         let x: Vec<f32> = noise(pixels * pitches[0], 1).iter().map(|v| mean + size * v).collect();
         let (scale, shift) = (noise(channels, 2), noise(channels, 3));
         let of = |pixel: usize| &x[pixel * pitches[0]..][..channels];
-        // What f32 loses of the values is lost, and divided by their spread.
-        let lost = 1e-6 * (1.0 + (mean.abs() + size) / (size * size / 12.0 + epsilon).sqrt());
+        // What f32 loses of the values is lost, and divided by how far they differ.
+        let lost = |pixel: usize| {
+            let center = of(pixel).iter().sum::<f32>() / channels as f32;
+            let variance = of(pixel).iter().map(|v| (v - center).powi(2)).sum::<f32>() / channels as f32;
+            1e-6 * (1.0 + (mean.abs() + size) / (variance + epsilon).sqrt())
+        };
         for isa in Isa::present() {
             let mut got = vec![77.0; pixels * pitches[1]];
             elementwise::layer_norm(isa, (pixels, channels), (&x, pitches[0]), epsilon, (&scale, &shift), activation, (&mut got, pitches[1]));
@@ -225,7 +229,7 @@ proptest! {
                 let got = &got[pixel * pitches[1]..][..pitches[1]];
                 for channel in 0..channels {
                     let due = reference::activate(due[channel] * scale[channel] + shift[channel], activation);
-                    prop_assert!((due - got[channel]).abs() < lost, "{due} became {} on {isa:?}", got[channel]);
+                    prop_assert!((due - got[channel]).abs() < lost(pixel), "{due} became {} on {isa:?}", got[channel]);
                 }
                 prop_assert!(got[channels..].iter().all(|&v| v == 77.0), "wrote between the pixels");
             }
@@ -289,14 +293,18 @@ fn what_is_not_a_number_is_not_lost() {
 
 /// Beyond what an exponential holds, too: there a value is itself or nothing.
 #[test]
-fn a_gelu_is_exact_from_end_to_end() {
-    let values: Vec<f32> = (-2000..=2000).map(|n| n as f32 / 100.0).chain([1e-30, -1e-30, 1e30, 0.0, f32::INFINITY]).collect();
+fn a_gelu_is_right_from_end_to_end() {
+    let ends = [1e-30, -1e-30, 1e30, 0.0, f32::INFINITY, f32::NEG_INFINITY];
+    let values: Vec<f32> = (-200_000..=200_000).map(|n| n as f32 / 10_007.0).chain(ends).collect();
     for isa in Isa::present() {
         let mut got = vec![0.0; values.len()];
         elementwise::scale_shift(isa, (1, values.len()), (&values, values.len()), None, None, Activation::Gelu, (&mut got, values.len()));
         for (x, got) in values.iter().zip(got) {
             let due = reference::activate(*x, Activation::Gelu);
-            assert!(due == got || (due - got).abs() <= 3e-7 * x.abs(), "{x} became {got} and not {due} on {isa:?}");
+            assert!(
+                due == got || due.is_nan() && got.is_nan() || (due - got).abs() <= 4e-7 * x.abs(),
+                "{x} became {got} and not {due} on {isa:?}"
+            );
         }
     }
 }

@@ -18,9 +18,28 @@ pub(super) fn apply(graph: &mut Graph) {
             _ => Dtype::F32,
         };
     }
+    activate_apart(graph);
     round_where_made(graph);
     float_where_read(graph);
     ends_in_floats(graph);
+}
+
+/// An activation that a convolution over bytes has not is a layer of its own: the convolution is worth more.
+fn activate_apart(graph: &mut Graph) {
+    let mut layers = Vec::with_capacity(graph.layers.len());
+    for mut layer in std::mem::take(&mut graph.layers) {
+        let activation = layer.activation;
+        if !multiplies(graph, &layer) && multiplies(graph, &Layer { activation: Activation::None, ..layer.clone() }) {
+            graph.values.push(graph.values[layer.output].clone());
+            let (between, output) = (graph.values.len() - 1, layer.output);
+            let apart = Layer { name: layer.name.clone(), kind: Kind::Identity, activation, inputs: vec![between], output };
+            (layer.activation, layer.output) = (Activation::None, between);
+            layers.extend([layer, apart]);
+        } else {
+            layers.push(layer);
+        }
+    }
+    graph.layers = layers;
 }
 
 /// Whether any convolution computes on bytes.

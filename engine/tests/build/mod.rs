@@ -167,7 +167,7 @@ impl Builder {
 
     /// A layer norm after a convolution: over one axis, by the length of another, or with a root that something else reads, too.
     pub fn normalized(seed: u64, axis: usize, length: usize, read_elsewhere: bool) -> TractResult<TypedModel> {
-        let mut net = Self::new(3, [5, 6], seed)?;
+        let mut net = Self::new(3, [4, 4], seed)?;
         net.conv(4, 3, 1, 1, [1; 4], 1)?;
         let out = net.layer_norm(net.at, axis, length)?;
         let mut outputs = vec![out];
@@ -176,6 +176,35 @@ impl Builder {
             outputs.push(root.into());
         }
         net.model.select_output_outlets(&outputs)?;
+        Ok(net.model)
+    }
+
+    /// A map with its channels last, times factors of its channels that come from an unknown operator.
+    pub fn times_imported(seed: u64) -> TractResult<TypedModel> {
+        let mut net = Self::new(3, [6, 6], seed)?;
+        net.conv(6, 3, 1, 1, [1; 4], 1)?;
+        let x = net.wire("last", AxisOp::Move(1, 3), &[net.at])?;
+        let sum = net.wire("sum", Reduce::new(tvec!(1, 2), Reducer::Sum), &[x])?;
+        let unknown = net.wire("unknown", max(), &[sum, sum])?;
+        let product = net.wire("product", mul(), &[x, unknown])?;
+        net.at = net.wire("first", AxisOp::Move(3, 1), &[product])?;
+        net.conv(4, 1, 1, 1, [0; 4], 1)?;
+        net.model.select_output_outlets(&[net.at])?;
+        Ok(net.model)
+    }
+
+    /// A map times another one of a single channel, whose pixels are taken for channels.
+    pub fn times_reshaped(seed: u64) -> TractResult<TypedModel> {
+        let mut net = Self::new(3, [4, 4], seed)?;
+        let input = net.at;
+        net.conv(16, 3, 1, 1, [1; 4], 1)?;
+        let map = net.at;
+        (net.at, net.shape) = (input, [3, 4, 4]);
+        net.conv(1, 3, 1, 1, [1; 4], 1)?;
+        let dims = |d: &[usize]| d.iter().map(|d| d.to_dim()).collect::<TVec<_>>();
+        let flat = net.wire("flat", AxisOp::Reshape(1, dims(&[1, 4, 4]), dims(&[16, 1, 1])), &[net.at])?;
+        let product = net.wire("product", mul(), &[map, flat])?;
+        net.model.select_output_outlets(&[product])?;
         Ok(net.model)
     }
 
