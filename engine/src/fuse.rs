@@ -1,7 +1,7 @@
 //! Makes few layers of many: what can be folded into weights is, and what can be done while a value is still in a register is done there.
 
-use crate::ir::{Graph, Kind, Layer, ValueId};
-use crate::kernels::Activation;
+use crate::ir::{ConvLayer, Graph, Kind, Layer, ValueId};
+use crate::kernels::{Activation, ConvShape};
 
 /// Fuses until nothing changes.
 pub(crate) fn fuse(graph: &mut Graph) {
@@ -14,6 +14,7 @@ pub(crate) fn fuse(graph: &mut Graph) {
         || pad(graph)
         || residual(graph)
         || prefix(graph)
+        || multiplied(graph)
     {}
 }
 
@@ -262,6 +263,44 @@ fn residual(graph: &mut Graph) -> bool {
         return true;
     }
     false
+}
+
+/// Output channels of each input channel, at most, that become convolutions of their own.
+const MOST_TIMES: usize = 4;
+
+/// A depthwise convolution that makes several channels of each, as so many that make one: the kernels know those, and the other way takes ten times as long.
+fn multiplied(graph: &mut Graph) -> bool {
+    let times = |layer: &Layer| match &layer.kind {
+        Kind::Conv(ConvLayer { shape: s, .. }) if layer.inputs.len() == 1 && s.groups == s.in_channels && s.groups > 1 => {
+            s.out_channels / s.groups
+        }
+        _ => 1,
+    };
+    let Some(at) = graph.layers.iter().position(|l| (2..=MOST_TIMES).contains(&times(l))) else { return false };
+    let layer = graph.layers.remove(at);
+    let times = times(&layer);
+    let Kind::Conv(conv) = &layer.kind else { return false };
+    let groups = conv.shape.groups;
+    let [h, w, channels] = graph.values[layer.output].shape;
+    let mut made = Vec::with_capacity(times + 2);
+    let mut parts = Vec::with_capacity(times);
+    for nth in 0..times {
+        // Of each input channel's output channels the nth.
+        let every = |values: &[f32]| -> Vec<f32> {
+            let each = values.len() / channels;
+            (0..groups * usize::from(each > 0)).flat_map(|g| &values[(g * times + nth) * each..][..each]).copied().collect()
+        };
+        let shape = ConvShape { out_channels: groups, ..conv.shape };
+        let part = ConvLayer { steps: every(&conv.steps), ..ConvLayer::new(shape, every(&conv.weights), every(&conv.bias)) };
+        parts.push(graph.value(&layer.name, [h, w, groups]));
+        made.push(Layer { kind: Kind::Conv(part), output: parts[nth], ..layer.clone_without_weights() });
+    }
+    let joined = graph.value(&layer.name, [h, w, channels]);
+    let moves = |kind, inputs, output| Layer { name: layer.name.clone(), kind, activation: Activation::None, inputs, output };
+    made.push(moves(Kind::Concat, parts, joined));
+    made.push(moves(Kind::Shuffle(times), vec![joined], layer.output));
+    graph.layers.splice(at..at, made);
+    true
 }
 
 /// A concatenation that begins with all of an earlier one reads that one instead, so that DenseNet's growing lists grow in place.

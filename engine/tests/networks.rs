@@ -253,13 +253,14 @@ fn the_last_images_of_a_batch_may_need_more_scratch_memory() {
 fn what_can_be_fused_is() {
     let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
     // Every network ends in a convolution, a pool and a linear layer.
-    let cases: [(&[Layer], &[&str]); 11] = [
+    let cases: [(&[Layer], &[&str]); 12] = [
         (&[Layer::Residual], &["conv"]),
         (&[conv.clone(), Layer::BatchNorm, Layer::Activation(1)], &["conv"]),
         (&[conv.clone(), Layer::Activation(3)], &["conv"]),
         (&[conv.clone(), Layer::Activation(4)], &["conv"]),
         (&[conv.clone(), Layer::Activation(5)], &["conv"]),
         (&[Layer::Pad(1), conv.clone()], &["conv"]),
+        (&[Layer::Multiplied(3), Layer::Activation(1)], &["depthwise", "depthwise", "depthwise", "concat", "shuffle"]),
         (&[conv.clone(), Layer::Function(1)], &["conv"]),
         (&[conv.clone(), Layer::Function(0)], &["conv", "function"]),
         (&[conv.clone(), Layer::ConvNext { division: true }], &["conv", "depthwise", "layer norm", "conv", "conv"]),

@@ -32,6 +32,8 @@ pub enum Layer {
         stride: usize,
     },
     Grouped,
+    /// Depthwise, with so many output channels for each.
+    Multiplied(usize),
     BatchNorm,
     Activation(u8),
     Residual,
@@ -72,6 +74,7 @@ pub fn layer() -> impl Strategy<Value = Layer> {
             .prop_map(|(out, kernel, stride, dilation, pad, depthwise)| Layer::Conv { out, kernel, stride, dilation, pad, depthwise }),
         (any::<bool>(), 1usize..3).prop_map(|(upper, stride)| Layer::Same { upper, stride }),
         Just(Layer::Grouped),
+        (2usize..4).prop_map(Layer::Multiplied),
         Just(Layer::BatchNorm),
         (0u8..6).prop_map(Layer::Activation),
         Just(Layer::Residual),
@@ -300,6 +303,7 @@ impl Builder {
                 self.conv_with(self.spec(3, stride, 1, padding, 6), 1)?;
             }
             Layer::Grouped if c.is_multiple_of(2) => self.conv(4, 3, 1, 1, [1; 4], 2)?,
+            Layer::Multiplied(by) => self.conv(by * c, 3, 1, 1, [1; 4], c)?,
             Layer::BatchNorm => {
                 let (scale, shift) = (self.constant(&[1, c, 1, 1])?, self.constant(&[1, c, 1, 1])?);
                 let scaled = self.wire("bn", mul(), &[scale, self.at])?;
