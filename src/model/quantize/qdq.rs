@@ -45,7 +45,16 @@ pub(super) fn write(
             let (weight, bias) = out.weights(quantised);
             node.input.truncate(1);
             node.input.push(weight);
-            node.input.extend(bias);
+            match bias {
+                Some(bias) if node.op_type == "MatMul" => {
+                    // It has no bias of its own.
+                    let sum = std::mem::replace(&mut node.output[0], out.name(&quantised.layer.output, "_product"));
+                    let input = vec![node.output[0].clone(), bias];
+                    out.graph.node.push(node);
+                    node = NodeProto { name: format!("{sum}_bias"), op_type: "Add".into(), input, output: vec![sum], ..Default::default() };
+                }
+                bias => node.input.extend(bias),
+            }
         }
         let made = node.output.clone();
         out.graph.node.push(node);

@@ -142,6 +142,22 @@ fn the_file_has_the_pattern_that_runtimes_know() {
 }
 
 #[test]
+fn a_matrix_product_gets_its_correction_from_a_sum() {
+    let folder = network(1.0);
+    let (model, out) = (folder.path().join("model"), folder.path().join("out"));
+    let mut source = Source::read(&model.join("model.onnx"), &model).unwrap();
+    source.graph_mut().node.iter_mut().filter(|n| n.op_type == "Gemm").for_each(|n| n.op_type = "MatMul".into());
+    std::fs::write(model.join("model.onnx"), prost::Message::encode_to_vec(&source.proto)).unwrap();
+    let done = quantize(&model, &out, (&picture, &share()), &Bar::default(), false).unwrap();
+    assert!(done.float.is_empty() && done.layers == 4 && done.comparison.cosine_mean.unwrap() > 0.999, "{done}");
+    let graph = written(&out);
+    let at = graph.node.iter().position(|n| n.op_type == "MatMul").unwrap();
+    assert_eq!((graph.node[at].input.len(), &*graph.node[at + 1].op_type), (2, "Add"));
+    assert_eq!(graph.node[at + 1].input[0], graph.node[at].output[0]);
+    assert_eq!(graph.node[at + 1].output[0], "logits");
+}
+
+#[test]
 fn a_layer_that_loses_too_much_stays_in_floats() {
     let folder = network(3000.0);
     let model = folder.path().join("model");
