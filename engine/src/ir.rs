@@ -246,6 +246,17 @@ impl Graph {
         self.values.len() - 1
     }
 
+    /// The layer without its activation, and that as a layer of its own behind it.
+    pub(crate) fn activated_apart(&mut self, mut layer: Layer) -> [Layer; 2] {
+        let value = self.values[layer.output].clone();
+        self.values.push(value);
+        let between = self.values.len() - 1;
+        let output = std::mem::replace(&mut layer.output, between);
+        let activation = std::mem::replace(&mut layer.activation, Activation::None);
+        let apart = Layer { name: layer.name.clone(), kind: Kind::Identity, activation, inputs: vec![between], output };
+        [layer, apart]
+    }
+
     /// How often each value is read, an output counting as one more.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.values.len()];

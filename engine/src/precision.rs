@@ -74,16 +74,10 @@ fn to_bf16(graph: &mut Graph) {
         let rounds_first =
             matches!(layer.kind, Kind::AvgPool(..) | Kind::GlobalSum(_) | Kind::OverMean(_) | Kind::Sub | Kind::Mul | Kind::Function(_));
         if rounds_first && layer.activation != Activation::None && graph.values[layer.output].dtype == Dtype::Bf16 {
-            let value = graph.values[layer.output].clone();
-            graph.values.push(value);
-            let (between, output) = (graph.values.len() - 1, layer.output);
-            let activation = std::mem::replace(&mut layer.activation, Activation::None);
-            let name = layer.name.clone();
-            layers.push(Layer { output: between, ..layer });
-            layers.push(Layer { name, kind: Kind::Identity, activation, inputs: vec![between], output });
-            continue;
+            layers.extend(graph.activated_apart(layer));
+        } else {
+            layers.push(layer);
         }
-        layers.push(layer);
     }
     graph.layers = layers;
 }

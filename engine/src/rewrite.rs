@@ -147,14 +147,14 @@ fn assemble(model: &TypedModel, part_of: &[Option<usize>], cuts: &[Cut]) -> Trac
             Some(cut) => {
                 let name = out.unique_name(cut.name.as_str()).into_owned();
                 for (at, input) in inputs.iter_mut().enumerate().filter(|(at, _)| cut.inputs[*at].channels_last) {
-                    let moved = out.unique_name(format!("{name}.first.{at}")).into_owned();
-                    *input = out.wire_node(moved, AxisOp::Move(3, 1), &[*input])?[0];
+                    let named = out.unique_name(format!("{name}.first.{at}")).into_owned();
+                    *input = out.wire_node(named, AxisOp::Move(3, 1), &[*input])?[0];
                 }
                 let made = out.wire_node(&name, cut.segment.clone(), &inputs)?;
                 for (at, (border, mut made)) in cut.outputs.iter().zip(made).enumerate() {
                     if border.channels_last {
-                        let moved = out.unique_name(format!("{name}.last.{at}")).into_owned();
-                        made = out.wire_node(moved, AxisOp::Move(1, 3), &[made])?[0];
+                        let named = out.unique_name(format!("{name}.last.{at}")).into_owned();
+                        made = out.wire_node(named, AxisOp::Move(1, 3), &[made])?[0];
                     }
                     moved.insert(border.outlet, made);
                 }

@@ -4,7 +4,7 @@ mod build;
 
 use build::{Builder, Layer, close, run};
 use lakelens_engine::kernels::has_bf16;
-use lakelens_engine::{Error, Options, Precision, Segment, rewrite};
+use lakelens_engine::{Error, Options, Precision, Report, Segment, rewrite};
 use proptest::prelude::*;
 use tract_core::internal::*;
 use tract_core::ops::array::{Pad, Slice, TypedConcat};
@@ -14,6 +14,15 @@ use tract_core::ops::nn::{Reduce, leaky_relu};
 
 fn segments(model: &TypedModel) -> usize {
     model.nodes().iter().filter(|n| n.op_is::<Segment>()).count()
+}
+
+/// Rewrites a model and compares what it makes of `input` with what tract makes of it; how many segments there are, and the report.
+fn compared(model: TypedModel, options: &Options, input: &Tensor, tolerance: f32) -> (usize, Report) {
+    let due = run(model.clone(), input).unwrap();
+    let (rewritten, report) = rewrite(model, options).unwrap();
+    let count = segments(&rewritten);
+    run(rewritten, input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, tolerance));
+    (count, report)
 }
 
 /// Any network, its input channels and size.
@@ -149,11 +158,8 @@ fn a_graph_after_declutter_is_understood_too() {
 fn what_the_engine_does_not_know_stays_tracts() {
     let conv = Layer::Conv { out: 6, kernel: 3, stride: 1, dilation: 1, pad: 1, depthwise: false };
     let model = Builder::network(&[conv.clone(), Layer::Unknown, conv.clone(), Layer::Unknown, conv], 3, [8, 8], 7, true).unwrap();
-    let input = build::picture(3, [8, 8], 2, 7);
-    let due = run(model.clone(), &input).unwrap();
-    let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
-    assert_eq!((segments(&rewritten), report.left.len()), (3, 2), "left: {:?}", report.left);
-    run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
+    let (segments, report) = compared(model, &Options::default(), &build::picture(3, [8, 8], 2, 7), 1e-4);
+    assert_eq!((segments, report.left.len()), (3, 2), "left: {:?}", report.left);
 }
 
 #[test]
@@ -162,11 +168,8 @@ fn what_has_its_channels_last_leaves_and_comes_back_so() {
     // As large in every direction, too: there a shape does not tell the orders apart.
     for size in [[8, 5], [6, 6]] {
         let model = Builder::network(&[conv.clone(), Layer::UnknownLast, conv.clone()], 3, size, 7, true).unwrap();
-        let input = build::picture(3, size, 2, 7);
-        let due = run(model.clone(), &input).unwrap();
-        let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
-        assert_eq!((segments(&rewritten), report.left.len()), (2, 2), "left: {:?}", report.left);
-        run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
+        let (segments, report) = compared(model, &Options::default(), &build::picture(3, size, 2, 7), 1e-4);
+        assert_eq!((segments, report.left.len()), (2, 2), "left: {:?}", report.left);
     }
 }
 
@@ -177,25 +180,19 @@ fn only_a_norm_over_the_channels_is_a_layer_of_the_engine() {
         [(1, 4, false, true), (2, 4, false, false), (3, 4, false, false), (1, 5, false, false), (1, 4, true, false)]
     {
         let model = Builder::normalized(3, axis, length, read_elsewhere).unwrap();
-        let input = build::picture(3, [4, 4], 2, 3);
-        let due = run(model.clone(), &input).unwrap();
-        let (rewritten, report) = rewrite(model, &Options::default()).unwrap();
+        let (_, report) = compared(model, &Options::default(), &build::picture(3, [4, 4], 2, 3), 1e-4);
         let norms = report.segments[0].layers.iter().filter(|l| l.kind == "layer norm").count();
         assert_eq!((norms, report.left.is_empty()), (usize::from(taken), taken), "axis {axis} over {length}: {:?}", report.left);
-        run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 1e-4));
     }
 }
 
 #[test]
 fn what_only_looks_like_a_vector_is_no_factor_of_channels() {
     for (model, size) in [(Builder::times_imported(5).unwrap(), [6, 6]), (Builder::times_reshaped(5).unwrap(), [4, 4])] {
-        let input = build::picture(3, size, 2, 5);
-        let due = run(model.clone(), &input).unwrap();
         for options in [Options::default(), bf16(), Options { self_test: false, ..Options::default() }] {
-            let (rewritten, report) = rewrite(model.clone(), &options).unwrap();
+            let (segments, report) = compared(model.clone(), &options, &build::picture(3, size, 2, 5), 0.02);
             assert_eq!(report.fallback, None);
-            assert!(segments(&rewritten) > 0 && !report.left.is_empty(), "left: {:?}", report.left);
-            run(rewritten, &input).unwrap().iter().zip(&due).for_each(|(got, due)| close(due, got, 0.02));
+            assert!(segments > 0 && !report.left.is_empty(), "left: {:?}", report.left);
         }
     }
 }

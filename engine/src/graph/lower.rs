@@ -108,7 +108,8 @@ impl Lowering<'_> {
         let operand = self.operand(x)?;
         // The same places, batch included, but for the channels; and a matrix of both channels.
         let (x_axes, out_axes): (Vec<char>, Vec<char>) = (of_x.chars().collect(), out.chars().collect());
-        let at = if operand.channels_last { operand.tail.len() } else { 1 };
+        let channels = operand.channel_axis(&self.out.graph);
+        let at = channels.unwrap_or(1);
         let others = |axes: &[char]| axes.iter().enumerate().filter(|(place, _)| *place != at).map(|(_, axis)| *axis).collect::<Vec<_>>();
         let transposed = match (x_axes.get(at), out_axes.get(at), &of_w.chars().collect::<Vec<_>>()[..]) {
             (Some(i), Some(o), [p, q]) if others(&x_axes) == others(&out_axes) && i != o && p != q => match (p == o, p == i) {
@@ -127,7 +128,7 @@ impl Lowering<'_> {
         // Over a map that was flattened this is a convolution as large as the map: no transposition is needed, for the weights are in its order.
         let (kernel, out) = match &operand.tail[..] {
             [all] if *all == c * h * w && k == *all => ([h, w], [1, 1, o]),
-            _ if (operand.channels_last || operand.is_map(&self.out.graph)) && k == c => ([1, 1], [h, w, o]),
+            _ if channels.is_some() && k == c => ([1, 1], [h, w, o]),
             _ => return Err(format!("multiplies {:?} by {shape:?}", operand.tail).into()),
         };
         let shape =

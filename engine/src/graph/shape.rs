@@ -10,10 +10,9 @@ impl Lowering<'_> {
     pub(super) fn axis(&mut self, node: &TypedNode, op: &AxisOp) -> Result<Made, Refusal> {
         let &AxisOp::Move(from, to) = op else { return self.reshape(node) };
         let operand = self.operand(node.inputs[0])?;
-        let ours = !self.out.imports.contains_key(&operand.value);
         match (from, to) {
-            (1, 3) if ours && operand.is_map(&self.out.graph) => Ok(Made { channels_last: true, ..Made::same(operand.value) }),
-            (3, 1) if operand.channels_last => Ok(Made::same(operand.value)),
+            (1, 3) if operand.is_map(&self.out.graph) => Ok(Made { channels_last: true, ..self.same(node.inputs[0])? }),
+            (3, 1) if operand.channels_last => Ok(Made { channels_last: false, ..self.same(node.inputs[0])? }),
             _ => self.shuffle(node, from, to),
         }
     }

@@ -62,7 +62,7 @@ unsafe fn normal_below<S: Simd>(x: S::V) -> S::V {
 }
 
 /// One value, activated.
-pub fn activate(x: f32, activation: Activation) -> f32 {
+pub(crate) fn activate(x: f32, activation: Activation) -> f32 {
     // SAFETY: every processor has what the compiler makes of plain arrays.
     unsafe { apply::<Portable>([x; 4], activation)[0] }
 }

@@ -2,7 +2,6 @@
 //! least the number of channels. A pitch above the number of channels is how a layer writes its share of a concatenation in place.
 
 mod activation;
-pub use activation::activate;
 pub mod affinity;
 mod algorithm;
 mod banded;
@@ -31,6 +30,7 @@ mod tests_int8;
 mod tile;
 mod winograd;
 
+pub(crate) use activation::activate;
 pub use algorithm::{Algorithm, candidates, cost, weight_bytes};
 pub use banded::{Banded, Part, bands};
 pub use conv::{Conv, ConvArgs};

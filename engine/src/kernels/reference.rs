@@ -21,7 +21,7 @@ pub(super) fn activate(x: f32, activation: Activation) -> f32 {
 }
 
 /// The error function, by its Taylor series; beyond 4 it is 1 to more digits than an f32 has.
-pub(super) fn erf(x: f64) -> f64 {
+fn erf(x: f64) -> f64 {
     if x.abs() > 4.0 {
         return x.signum();
     }

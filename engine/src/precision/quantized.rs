@@ -27,14 +27,9 @@ pub(super) fn apply(graph: &mut Graph) {
 /// An activation that a convolution over bytes has not is a layer of its own: the convolution is worth more.
 fn activate_apart(graph: &mut Graph) {
     let mut layers = Vec::with_capacity(graph.layers.len());
-    for mut layer in std::mem::take(&mut graph.layers) {
-        let activation = layer.activation;
-        if !multiplies(graph, &layer) && multiplies(graph, &Layer { activation: Activation::None, ..layer.clone() }) {
-            graph.values.push(graph.values[layer.output].clone());
-            let (between, output) = (graph.values.len() - 1, layer.output);
-            let apart = Layer { name: layer.name.clone(), kind: Kind::Identity, activation, inputs: vec![between], output };
-            (layer.activation, layer.output) = (Activation::None, between);
-            layers.extend([layer, apart]);
+    for layer in std::mem::take(&mut graph.layers) {
+        if !multiplies(graph, &layer) && multiplies_with(graph, &layer, Activation::None) {
+            layers.extend(graph.activated_apart(layer));
         } else {
             layers.push(layer);
         }
@@ -49,9 +44,14 @@ pub(crate) fn multiplies_bytes(graph: &Graph) -> bool {
 
 /// Whether a convolution can read the bytes that its input is.
 fn multiplies(graph: &Graph, layer: &Layer) -> bool {
+    multiplies_with(graph, layer, layer.activation)
+}
+
+/// The same, if its activation were this one.
+fn multiplies_with(graph: &Graph, layer: &Layer, activation: Activation) -> bool {
     let Kind::Conv(conv) = &layer.kind else { return false };
     let bytes = graph.values[layer.inputs[0]].dtype.quantized().is_some();
-    bytes && !conv.steps.is_empty() && ConvInt8::computes(&conv.shape, layer.activation)
+    bytes && !conv.steps.is_empty() && ConvInt8::computes(&conv.shape, activation)
 }
 
 /// A convolution over bytes whose only reader rounds it stores bytes itself.
